@@ -1,0 +1,1 @@
+"""Complete, fresh, fast SQLite copies of slow APIs, kept by Dagster."""

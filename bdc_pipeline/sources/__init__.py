@@ -1,0 +1,1 @@
+"""One folder a source, all alike: client, tables, assets."""

@@ -1,0 +1,1 @@
+"""Sonar, an internet provider's billing and inventory system, by its GraphQL API."""
