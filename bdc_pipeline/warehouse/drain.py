@@ -1,0 +1,452 @@
+"""Draining a stream into a file: the one writer of a run.
+
+Events are committed in their order, rows and ledger entries together, in short transactions. What a transaction
+did is counted only once it is committed, so that the counts are those of the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from bdc_pipeline.warehouse import ledger
+from bdc_pipeline.warehouse.ledger import TableCounts
+from bdc_pipeline.warehouse.store import Refused, Store, now_text
+from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows, Stream
+from bdc_pipeline.warehouse.table import Table
+
+FEW_ROWS = 5
+"""So many rows of a partition may vanish in one go whatever their share is, as long as others stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOptions:
+    """How a stream is drained.
+
+    Args:
+        commit_interval: rows a transaction; a transaction also ends after `commit_seconds`.
+        max_rejects: with more rejected records than this, the partitions that hold them are incomplete.
+        max_vanish_share: the share of a partition's rows that may vanish in one go, from 0 to 1.
+        allow_vanish: the explicit yes to any share.
+    """
+
+    commit_interval: int = 1000
+    commit_seconds: float = 1.0
+    max_rejects: int = 0
+    max_vanish_share: float = 0.2
+    allow_vanish: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a drain has come; `expected` is None while the source has told no total."""
+
+    rows: int
+    expected: int | None
+    effort: Effort
+    seconds: float
+
+
+@dataclass(slots=True)
+class Drained:
+    """What a drain did, as committed.
+
+    `complete` and `incomplete` hold, by table name, the partitions (None for a table without) and, for the
+    incomplete ones, why.
+    """
+
+    run_id: str
+    counts: dict[str, TableCounts]
+    complete: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
+    incomplete: dict[str, dict[str | None, str]] = field(default_factory=lambda: defaultdict(dict))
+    partition_counts: dict[str, dict[str | None, int]] = field(default_factory=lambda: defaultdict(dict))
+    rejects: list[Reject] = field(default_factory=list)
+    effort: Effort = field(default_factory=Effort)
+    seconds: float = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing."""
+        return not any(self.incomplete.values())
+
+
+def vanish_allowed(candidates: int, live: int, options: DrainOptions) -> bool:
+    """Whether so many of a partition's live rows may be marked as vanished without an explicit yes.
+
+    Never all of them: an empty answer is what a source in trouble gives.
+    """
+    if options.allow_vanish or candidates == 0:
+        return True
+    return candidates < live and candidates <= max(FEW_ROWS, options.max_vanish_share * live)
+
+
+def drain(
+    stream: Stream,
+    path: Path,
+    run_id: str,
+    options: DrainOptions | None = None,
+    *,
+    partitions: Sequence[str] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Drained:
+    """Writes all that a stream brings, and returns what came of it.
+
+    Args:
+        stream: what a fetch returned.
+        path: the database file.
+        run_id: the run in the ledger; several drains may belong to one run.
+        options: batch sizes and limits.
+        partitions: those that were asked for; one that the stream does not speak of is incomplete.
+        on_progress: called after each transaction.
+
+    Raises:
+        StoreError: the file cannot be written; all earlier transactions stand.
+    """
+    with Store(path, stream.schema) as store:
+        run = _Drain(store, stream, run_id, options or DrainOptions(), on_progress)
+        try:
+            for event in stream:
+                run.take(event)
+        except BaseException:
+            # what arrived before is kept whatever went wrong, unless the file itself is what failed
+            if not run.failed_to_write:
+                run.commit()
+            raise
+        run.finish(partitions)
+    return run.result
+
+
+class _Drain:
+    def __init__(
+        self,
+        store: Store,
+        stream: Stream,
+        run_id: str,
+        options: DrainOptions,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.store, self.stream, self.run_id, self.options = store, stream, run_id, options
+        self.on_progress = on_progress
+        self.result = Drained(run_id, {table.name: TableCounts() for table in stream.tables})
+        self.tables = {table.name: table for table in stream.tables}
+        self.failed_to_write = False
+        self._events: list[Event] = []
+        self._pending = 0
+        self._began = self._committed = time.monotonic()
+        self._started_at = now_text()
+        # by table name
+        self._covered: dict[str, dict[str | None, bool]] = defaultdict(dict)
+        self._reject_ids: dict[str, set[str]] = defaultdict(set)
+        self._reject_keys: dict[str, dict[str | None, list[tuple[int | str, ...]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self._pairs_vanished: Counter[str] = Counter()
+        self._pairs_live: dict[str, int] = {}
+        store.track(stream.tables)
+        with store.transaction():
+            ledger.begin_run(store, run_id, stream.schema.source, self._started_at)
+            for table in stream.tables:
+                ledger.add_counts(store, run_id, table, TableCounts())
+
+    # -- taking events -----------------------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Takes an event; commits when enough rows or time have gathered."""
+        self._events.append(event)
+        if isinstance(event, Rows):
+            self._pending += len(event.rows)
+        due = time.monotonic() - self._committed >= self.options.commit_seconds
+        if due or self._pending >= self.options.commit_interval:
+            self.commit()
+
+    def commit(self) -> None:
+        """Writes what has gathered in one transaction."""
+        events, self._events, self._pending = self._events, [], 0
+        self._committed = time.monotonic()
+        if not events:
+            return
+        self.failed_to_write = True
+        counts = {name: TableCounts() for name in self.tables}
+        with self.store.transaction():
+            for event in _merged(events):
+                self._apply(event, counts)
+            for name, of_table in counts.items():
+                if of_table != TableCounts():
+                    ledger.add_counts(self.store, self.run_id, self.tables[name], of_table)
+        self.failed_to_write = False
+        for name, of_table in counts.items():
+            _add(self.result.counts[name], of_table)
+        self._report_progress()
+
+    def _report_progress(self) -> None:
+        if self.on_progress is None:
+            return
+        rows = sum(counts.fetched for counts in self.result.counts.values())
+        expected = getattr(self.stream, "expected", None)
+        self.on_progress(Progress(rows, expected, self.stream.effort(), time.monotonic() - self._began))
+
+    def _apply(self, event: Event, counts: dict[str, TableCounts]) -> None:
+        of_table = counts[event.table.name]
+        match event:
+            case Rows():
+                self._write(event, of_table)
+            case Reject():
+                self._reject(event, of_table)
+            case Checked():
+                self._check(event, of_table)
+            case Missing():
+                of_table.expected = _plus(of_table.expected, event.expected)
+                self._miss(event.table, event.partitions, event.unit, event.error)
+
+    def _write(self, event: Rows, counts: TableCounts) -> None:
+        table, now = event.table, now_text()
+        done = self.store.upsert(table, event.rows, now)
+        counts.inserted += done.inserted
+        counts.updated += done.updated
+        counts.fetched += done.new
+        counts.unchanged += done.new - done.inserted - done.updated
+        for refused in done.refused or ():
+            self._reject(_refused(table, refused), counts)
+        if event.parents and table.parent:
+            self._vanish_pairs(table, event.parents, now, counts)
+
+    def _reject(self, reject: Reject, counts: TableCounts) -> None:
+        name = reject.table.name
+        identity = "/".join(map(str, reject.key)) or ledger.reject_digest(reject)
+        ledger.record_reject(self.store, reject, self.run_id, now_text())
+        if identity in self._reject_ids[name]:
+            return
+        self._reject_ids[name].add(identity)
+        self._reject_keys[name][reject.partition].append(reject.key)
+        self.result.rejects.append(reject)
+        counts.rejected += 1
+
+    # -- what is complete --------------------------------------------------------------------------------------
+
+    def _check(self, event: Checked, counts: TableCounts) -> None:
+        table = event.table
+        counts.expected = _plus(counts.expected, event.expected)
+        if event.full and not event.limited:
+            short = self._short_of(event)
+            if short:
+                self._miss(table, event.partitions, f"{table.name} {_named(event.partitions)}", short)
+                return
+            ledger.resolve_rejects(self.store, table, event.partitions, self.run_id, now_text())
+        for partition in event.partitions:
+            self._settle(event, partition, counts)
+
+    def _short_of(self, event: Checked) -> str:
+        """Why a full listing's count does not fit what is stored; empty where it does."""
+        if event.expected is None:
+            return ""
+        held = self.store.held(event.table, _keys(event.partitions))
+        rejects = self._reject_keys[event.table.name]
+        rejected = sum(len(rejects[partition]) for partition in {*event.partitions, None} if partition in rejects)
+        if held + rejected == event.expected:
+            return ""
+        return (
+            f"the source counts {event.expected} records, {held} are stored and {rejected} rejected: "
+            f"{event.expected - held - rejected:+d} is not accounted for"
+        )
+
+    def _settle(self, event: Checked, partition: str | None, counts: TableCounts) -> None:
+        table, now = event.table, now_text()
+        if event.full and not event.limited and not self._vanish(table, partition, now, counts):
+            return
+        keys = _keys((partition,))
+        live = self.store.live(table, keys)
+        rejected = ledger.open_rejects(self.store.connection, table, partition)
+        known = ledger.partition_states(self.store.connection, table).get(partition or "") if not event.full else None
+        covered = not event.limited and (event.full or bool(known and known.verified_at))
+        rejected_now = len(self._reject_keys[table.name].get(partition, ()))
+        missed = partition in self.result.incomplete[table.name]
+        values: dict[str, object] = {
+            "stored": live,
+            "rejected": rejected,
+            "complete": int(covered and not missed and not rejected_now),
+        }
+        total = event.expected if event.full and len(event.partitions) == 1 else event.totals.get(partition or "")
+        if total is not None:
+            values["expected"] = total
+        if event.watermark and not missed and not event.limited:
+            values["watermark"] = event.watermark
+        if event.full and not event.limited:
+            values |= {"verified_at": self._started_at, "problem": None}
+        elif total is not None and total != live + rejected:
+            # changes alone do not explain the source's count: the next run lists this partition in full
+            values["verified_at"] = None
+        ledger.record_partition(self.store, table, partition, self.run_id, now, values)
+        self._covered[table.name][partition] = covered
+        self.result.partition_counts[table.name][partition] = live
+
+    def _vanish(self, table: Table, partition: str | None, now: str, counts: TableCounts) -> bool:
+        """Marks the partition's rows that a full listing did not bring. False: too many, so none was marked."""
+        spared = self._reject_keys[table.name].get(partition, [])
+        if () in spared or () in self._reject_keys[table.name].get(None, []):
+            return True  # a rejected record without a readable key may be any of the rows that did not come
+        self.store.spare(table, spared)
+        where = table.where(_keys((partition,)))
+        gone = self.store.unseen(table, where, self._started_at)
+        if not gone:
+            return True
+        live = self.store.live(table, _keys((partition,)))
+        if not vanish_allowed(gone, live, self.options):
+            self._miss(
+                table,
+                (partition,),
+                f"{table.name} {_named((partition,))}",
+                f"{gone} of {live} stored rows were not in the source's answer; nothing was marked as vanished, since that "
+                f"is more than {self.options.max_vanish_share:.0%}. If they are really gone, run again with --allow-vanish",
+            )
+            return False
+        counts.vanished += self.store.vanish(table, where, self._started_at, now)
+        return True
+
+    def _vanish_pairs(self, table: Table, parents: Sequence[int | str], now: str, counts: TableCounts) -> None:
+        """Marks stored pairs of these parents that did not come with them."""
+        values = msgspec.json.encode(list(parents)).decode()
+        where = (f'"{table.parent}" IN (SELECT value FROM json_each(?))', (values,))
+        gone = self.store.unseen(table, where, self._started_at)
+        if not gone:
+            return
+        live = self._pairs_live.setdefault(table.name, self.store.live(table))
+        if not vanish_allowed(self._pairs_vanished[table.name] + gone, live, self.options):
+            partitioning = table.partitioning
+            partitions = sorted({partitioning.key_of(parent) for parent in parents}) if partitioning else [None]
+            self._miss(
+                table,
+                tuple(partitions),
+                f"{table.name} of {len(parents)} {table.parent}",
+                f"{gone} pairs were not in the source's answer, which makes more than {self.options.max_vanish_share:.0%} of "
+                f"{live} in this run; they were not marked as vanished. If they are really gone, run again with --allow-vanish",
+            )
+            return
+        self._pairs_vanished[table.name] += gone
+        counts.vanished += self.store.vanish(table, where, self._started_at, now)
+
+    def _miss(self, table: Table, partitions: Iterable[str | None], unit: str, error: str) -> None:
+        named = list(partitions)
+        ledger.add_failure(self.store, self.run_id, table, named, unit, error, now_text())
+        for partition in named:
+            self.result.incomplete[table.name].setdefault(partition, f"{unit}: {error}")
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def finish(self, partitions: Sequence[str] | None) -> None:
+        """Commits the rest, decides what is complete, and closes the run's entry."""
+        self.commit()
+        now = now_text()
+        with self.store.transaction():
+            for table in self.tables.values():
+                self._judge_rejects(table, now)
+                self._find_unspoken(table, partitions)
+            self.result.effort = self.stream.effort()
+            self.result.seconds = time.monotonic() - self._began
+            ledger.end_run(self.store, self.run_id, self.result.effort, self.result.seconds, now)
+            ledger.set_metadata(self.store, self._facts(), now)
+        for name, covered in self._covered.items():
+            missed = self.result.incomplete[name]
+            self.result.complete[name] = [key for key, whole in covered.items() if whole and key not in missed]
+        self._report_progress()
+
+    def _judge_rejects(self, table: Table, now: str) -> None:
+        """Over the limit, the partitions with rejected records are incomplete; within it they are complete after all."""
+        rejects = {key: found for key, found in self._reject_keys[table.name].items() if found}
+        if not rejects:
+            return
+        total = sum(counts.rejected for counts in self.result.counts.values())
+        covered = self._covered[table.name]
+        if total <= self.options.max_rejects:
+            for partition, whole in covered.items():
+                if partition in rejects and whole and partition not in self.result.incomplete[table.name]:
+                    ledger.record_partition(self.store, table, partition, self.run_id, now, {"complete": 1})
+            return
+        for partition, found in rejects.items():
+            touched = [partition] if partition is not None or table.partitioning is None else list(covered)
+            self._miss(
+                table,
+                touched,
+                f"{table.name} {_named(touched)}",
+                f"{len(found)} rejected ({total} in all, {self.options.max_rejects} allowed by --max-rejects): see the table _rejects",
+            )
+
+    def _find_unspoken(self, table: Table, partitions: Sequence[str] | None) -> None:
+        asked: Sequence[str | None] = partitions if partitions is not None and table.partitioning else (None,)
+        spoken = self._covered[table.name].keys() | self.result.incomplete[table.name].keys()
+        if table.partitioning is not None and partitions is None:
+            return
+        if silent := [key for key in asked if key not in spoken]:
+            self._miss(table, silent, f"{table.name} {_named(silent)}", "nothing was fetched for it")
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"last_sync": now_text(), "last_run_id": self.run_id}
+        for table in self.tables.values():
+            facts[f"{table.name}_last_sync"] = facts["last_sync"]
+            facts[f"{table.name}_count"] = str(self.store.live(table))
+        if self.result.is_complete:
+            facts["last_complete_sync"] = facts["last_sync"]
+        return facts
+
+
+def _merged(events: Sequence[Event]) -> list[Event]:
+    """Neighbouring rows of one table as one event: fewer, longer `executemany` calls."""
+    merged: list[Event] = []
+    waiting: dict[str, list[Rows]] = {}
+
+    def flush() -> None:
+        for group in waiting.values():
+            rows = [row for event in group for row in event.rows]
+            parents = [parent for event in group for parent in event.parents]
+            merged.append(Rows(group[0].table, rows, parents))
+        waiting.clear()
+
+    for event in events:
+        # rows of different tables may change places: a transaction is seen as a whole
+        if isinstance(event, Rows):
+            waiting.setdefault(event.table.name, []).append(event)
+        else:
+            flush()
+            merged.append(event)
+    flush()
+    return merged
+
+
+def _refused(table: Table, refused: Refused) -> Reject:
+    row = refused.row
+    found = table.key_of(row)
+    key = found if isinstance(found, tuple) else (found,)
+    partition = table.partitioning.key_of(getattr(row, table.partitioning.column)) if table.partitioning else None
+    try:
+        raw = msgspec.json.encode(row).decode()
+    except (TypeError, ValueError):
+        raw = repr(row)
+    return Reject(table, partition, key, f"SQLite cannot hold it: {refused.reason}", raw)
+
+
+def _add(total: TableCounts, more: TableCounts) -> None:
+    for name in TableCounts.__struct_fields__:
+        if name == "expected":
+            total.expected = _plus(total.expected, more.expected)
+        else:
+            setattr(total, name, getattr(total, name) + getattr(more, name))
+
+
+def _plus(total: int | None, more: int | None) -> int | None:
+    return None if total is None or more is None else total + more
+
+
+def _keys(partitions: Sequence[str | None]) -> list[str] | None:
+    keys = [partition for partition in partitions if partition is not None]
+    return keys or None
+
+
+def _named(partitions: Sequence[str | None]) -> str:
+    keys = [partition for partition in partitions if partition is not None]
+    if not keys:
+        return "(all)"
+    return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"

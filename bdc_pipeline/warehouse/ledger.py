@@ -1,0 +1,299 @@
+"""What was fetched when, what is complete, what was rejected and why, and what each run did.
+
+Kept in the same file as the rows and written in the same transactions, so that the two cannot disagree. The
+functions take an open `Store`; those that write are called inside its transaction.
+
+| table | one row for |
+|---|---|
+| `_partitions` | a table's partition (`''` for a table without): complete or not, and where the next listing starts |
+| `_runs`, `_run_tables`, `_run_failures` | a run, what it did to each table, what failed |
+| `_rejects` | a record that could not become a row |
+| `metadata` | a fact that other tools read: key, value, updated_at |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.stream import Effort, Reject
+from bdc_pipeline.warehouse.table import Table
+
+DDL: tuple[str, ...] = (
+    """CREATE TABLE IF NOT EXISTS metadata (
+  key TEXT PRIMARY KEY NOT NULL,
+  value TEXT,
+  updated_at TEXT NOT NULL
+) STRICT""",
+    """CREATE TABLE IF NOT EXISTS _partitions (
+  table_name TEXT NOT NULL,
+  partition TEXT NOT NULL,
+  complete INTEGER NOT NULL,
+  watermark TEXT,
+  verified_at TEXT,
+  synced_at TEXT,
+  expected INTEGER,
+  stored INTEGER,
+  rejected INTEGER NOT NULL DEFAULT 0,
+  problem TEXT,
+  run_id TEXT NOT NULL,
+  PRIMARY KEY (table_name, partition)
+) STRICT""",
+    """CREATE TABLE IF NOT EXISTS _runs (
+  run_id TEXT PRIMARY KEY NOT NULL,
+  source TEXT NOT NULL,
+  started_at TEXT NOT NULL,
+  finished_at TEXT,
+  complete INTEGER NOT NULL DEFAULT 0,
+  requests INTEGER NOT NULL DEFAULT 0,
+  retries INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  seconds REAL NOT NULL DEFAULT 0
+) STRICT""",
+    """CREATE TABLE IF NOT EXISTS _run_tables (
+  run_id TEXT NOT NULL,
+  table_name TEXT NOT NULL,
+  expected INTEGER,
+  fetched INTEGER NOT NULL,
+  inserted INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  unchanged INTEGER NOT NULL,
+  vanished INTEGER NOT NULL,
+  rejected INTEGER NOT NULL,
+  PRIMARY KEY (run_id, table_name)
+) STRICT""",
+    """CREATE TABLE IF NOT EXISTS _run_failures (
+  run_id TEXT NOT NULL,
+  table_name TEXT NOT NULL,
+  partition TEXT,
+  unit TEXT NOT NULL,
+  error TEXT NOT NULL,
+  at TEXT NOT NULL
+) STRICT""",
+    "CREATE INDEX IF NOT EXISTS _run_failures_by_run ON _run_failures (run_id)",
+    """CREATE TABLE IF NOT EXISTS _rejects (
+  table_name TEXT NOT NULL,
+  partition TEXT NOT NULL,
+  record_key TEXT NOT NULL,
+  raw_hash TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  raw TEXT NOT NULL,
+  first_seen TEXT NOT NULL,
+  last_seen TEXT NOT NULL,
+  resolved_at TEXT,
+  run_id TEXT NOT NULL,
+  PRIMARY KEY (table_name, record_key, raw_hash)
+) STRICT""",
+)
+
+
+class TableCounts(msgspec.Struct, kw_only=True):
+    """What a run did to one table. `fetched` is what came and was stored: inserted + updated + unchanged."""
+
+    expected: int | None = 0
+    fetched: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    vanished: int = 0
+    rejected: int = 0
+
+
+class Failure(msgspec.Struct):
+    """Something that a run could not fetch or keep."""
+
+    unit: str
+    error: str
+
+
+class SyncReport(msgspec.Struct, kw_only=True):
+    """What a run did: the object that `--json` prints."""
+
+    source: str
+    complete: bool
+    seconds: float
+    requests: int
+    retries: int
+    tables: dict[str, TableCounts]
+    failures: list[Failure]
+
+
+class PartitionState(msgspec.Struct, frozen=True):
+    """What the ledger knows of one partition of a table; times are UTC texts."""
+
+    complete: bool
+    watermark: str | None
+    verified_at: str | None
+    synced_at: str | None
+    expected: int | None
+    stored: int | None
+    rejected: int
+    problem: str | None
+
+
+def partition_states(connection: sqlite3.Connection, table: Table) -> dict[str, PartitionState]:
+    """All partitions of a table that a run has touched, by key."""
+    sql = (
+        "SELECT partition, complete, watermark, verified_at, synced_at, expected, stored, rejected, problem "
+        "FROM _partitions WHERE table_name = ?"
+    )
+    return {
+        str(key): PartitionState(bool(complete), *rest)
+        for key, complete, *rest in connection.execute(sql, (table.name,))
+    }
+
+
+def record_partition(
+    store: Store, table: Table, partition: str | None, run_id: str, now: str, values: Mapping[str, Any]
+) -> None:
+    """Sets some of a partition's columns. A watermark only moves forward: a slower run may end after a later one."""
+    known = {"complete": 0} | dict(values)
+    names = list(known)
+    sets = ", ".join(
+        f"{name} = max(coalesce({name}, ''), excluded.{name})" if name == "watermark" else f"{name} = excluded.{name}"
+        for name in values
+    )
+    marks = ", ".join("?" for _ in names)
+    store.connection.execute(
+        f"INSERT INTO _partitions (table_name, partition, run_id, synced_at, {', '.join(names)}) "
+        f"VALUES (?, ?, ?, ?, {marks}) ON CONFLICT DO UPDATE SET run_id = excluded.run_id, "
+        f"synced_at = excluded.synced_at{', ' if sets else ''}{sets}",
+        (table.name, partition or "", run_id, now, *known.values()),
+    )
+
+
+def reject_digest(reject: Reject) -> str:
+    """What tells one rejected record from another where its key could not be read."""
+    return hashlib.blake2b(reject.raw.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def record_reject(store: Store, reject: Reject, run_id: str, now: str) -> None:
+    """Keeps a rejected record; one that was there already is noted as seen again."""
+    digest = reject_digest(reject)
+    store.connection.execute(
+        "INSERT INTO _rejects (table_name, partition, record_key, raw_hash, reason, raw, first_seen, last_seen, run_id) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "last_seen = excluded.last_seen, resolved_at = NULL, run_id = excluded.run_id, reason = excluded.reason",
+        (
+            reject.table.name,
+            reject.partition or "",
+            "/".join(map(str, reject.key)),
+            digest,
+            reject.reason,
+            reject.raw.encode(errors="backslashreplace").decode(),
+            now,
+            now,
+            run_id,
+        ),
+    )
+
+
+def resolve_rejects(store: Store, table: Table, partitions: Iterable[str | None], run_id: str, now: str) -> None:
+    """Closes the rejects of partitions that were listed in full and did not bring them again."""
+    keys = json.dumps([key or "" for key in partitions])
+    store.connection.execute(
+        "UPDATE _rejects SET resolved_at = ? WHERE table_name = ? AND resolved_at IS NULL AND run_id IS NOT ? "
+        "AND partition IN (SELECT value FROM json_each(?))",
+        (now, table.name, run_id, keys),
+    )
+
+
+def open_rejects(connection: sqlite3.Connection, table: Table, partition: str | None) -> int:
+    """How many rejected records of a partition are not resolved."""
+    sql = "SELECT count(*) FROM _rejects WHERE table_name = ? AND partition = ? AND resolved_at IS NULL"
+    return int(connection.execute(sql, (table.name, partition or "")).fetchone()[0])
+
+
+def begin_run(store: Store, run_id: str, source: str, now: str) -> None:
+    """Notes a run, or goes on with one that another drain of the same run has noted."""
+    store.connection.execute(
+        "INSERT INTO _runs (run_id, source, started_at) VALUES (?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET complete = 0, finished_at = NULL",
+        (run_id, source, now),
+    )
+
+
+def add_counts(store: Store, run_id: str, table: Table, counts: TableCounts) -> None:
+    """Adds what a transaction did to a table to the run's counts."""
+    store.connection.execute(
+        "INSERT INTO _run_tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "expected = expected + excluded.expected, fetched = fetched + excluded.fetched, "
+        "inserted = inserted + excluded.inserted, updated = updated + excluded.updated, "
+        "unchanged = unchanged + excluded.unchanged, vanished = vanished + excluded.vanished, "
+        "rejected = rejected + excluded.rejected",
+        (run_id, table.name, *msgspec.structs.astuple(counts)),
+    )
+
+
+def add_failure(
+    store: Store, run_id: str, table: Table, partitions: Iterable[str | None], unit: str, error: str, now: str
+) -> None:
+    """Notes a failure and marks the partitions that it leaves incomplete."""
+    named = list(partitions)
+    only = named[0] if len(named) == 1 else None
+    store.connection.execute(
+        "INSERT INTO _run_failures VALUES (?, ?, ?, ?, ?, ?)", (run_id, table.name, only, unit, error, now)
+    )
+    for partition in named:
+        record_partition(store, table, partition, run_id, now, {"complete": 0, "problem": f"{unit}: {error}"})
+
+
+def end_run(store: Store, run_id: str, effort: Effort, seconds: float, now: str) -> None:
+    """Adds what a drain cost and notes whether the run, with the drains before this one, has missed anything."""
+    store.connection.execute(
+        "UPDATE _runs SET finished_at = ?, requests = requests + ?, retries = retries + ?, bytes = bytes + ?, "
+        "seconds = seconds + ?, complete = NOT EXISTS (SELECT 1 FROM _run_failures f WHERE f.run_id = _runs.run_id) "
+        "WHERE run_id = ?",
+        (now, effort.requests, effort.retries, effort.bytes, seconds, run_id),
+    )
+
+
+def set_metadata(store: Store, values: Mapping[str, str], now: str) -> None:
+    """Writes facts for other tools into `metadata`."""
+    store.connection.executemany(
+        "INSERT INTO metadata VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+        [(key, value, now) for key, value in values.items()],
+    )
+
+
+def counts_of(connection: sqlite3.Connection, run_id: str) -> dict[str, TableCounts]:
+    """What a run did, by table."""
+    sql = (
+        "SELECT table_name, expected, fetched, inserted, updated, unchanged, vanished, rejected FROM _run_tables "
+        "WHERE run_id = ? ORDER BY rowid"
+    )
+    names = TableCounts.__struct_fields__
+    return {
+        str(table): TableCounts(**dict(zip(names, values, strict=True)))
+        for table, *values in connection.execute(sql, (run_id,))
+    }
+
+
+def failures_of(connection: sqlite3.Connection, run_id: str) -> list[Failure]:
+    """What a run could not fetch or keep, in the order in which it was found."""
+    sql = "SELECT unit, error FROM _run_failures WHERE run_id = ? ORDER BY rowid"
+    return [Failure(str(unit), str(error)) for unit, error in connection.execute(sql, (run_id,))]
+
+
+def report_of(connection: sqlite3.Connection, run_id: str) -> SyncReport | None:
+    """A run's report; None where the file knows no such run."""
+    sql = "SELECT source, complete, seconds, requests, retries FROM _runs WHERE run_id = ?"
+    found = connection.execute(sql, (run_id,)).fetchone()
+    if found is None:
+        return None
+    source, complete, seconds, requests, retries = found
+    return SyncReport(
+        source=source,
+        complete=bool(complete),
+        seconds=seconds,
+        requests=requests,
+        retries=retries,
+        tables=counts_of(connection, run_id),
+        failures=failures_of(connection, run_id),
+    )

@@ -1,0 +1,395 @@
+"""What a table is: a row type declared once, from which everything else follows.
+
+A `Table` takes a `msgspec.Struct` and gives the STRICT DDL, the upsert statements, the binder that turns rows into
+tuples, the columns' documentation, and the pandas and Dagster schemas. A `Schema` is what one database file holds.
+Nothing here opens a file: see `store.py`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import operator
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+SQL_OF: Mapping[type, str] = {
+    bool: "INTEGER",
+    int: "INTEGER",
+    float: "REAL",
+    str: "TEXT",
+    bytes: "BLOB",
+    dt.datetime: "TEXT",
+    dt.date: "TEXT",
+}
+
+# Every stored table ends with these two. `last_updated` moves only when a column changed, so it tells when a copy
+# differed from the one before; `vanished_at` is set instead of deleting.
+BOOKKEEPING: tuple[tuple[str, str, str], ...] = (
+    ("last_updated", "TEXT NOT NULL", "When this copy of the row last changed here (UTC)"),
+    ("vanished_at", "TEXT", "When the row was found to be gone from its source (UTC); NULL while it is there"),
+)
+
+Scalar = None | int | float | str | bytes
+Where = tuple[str, tuple[Scalar, ...]]
+
+
+class TableError(Exception):
+    """A declaration that cannot be a table: says which field and what would be."""
+
+
+def utc_text(moment: dt.datetime) -> str:
+    """A moment as the text that is stored: UTC, seconds, `2026-01-31T23:59:59Z`. Such texts sort by time.
+
+    Raises:
+        ValueError: the moment has no time zone, so that its place in UTC is unknown.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone, so it cannot be stored as UTC")
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_utc(text: str) -> dt.datetime:
+    """The moment that `utc_text` wrote."""
+    return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC)
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier, quoted."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Partitioning(Protocol):
+    """How a table's rows divide into partitions."""
+
+    column: str
+
+    def where(self, key: str) -> Where:
+        """The SQL condition, with its values, that a partition's rows fulfil."""
+        ...
+
+    def key_of(self, value: Any) -> str:
+        """The partition of a row whose `column` holds `value`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IdBlocks:
+    """Blocks of consecutive ids: `0-999`, `1000-1999`, ..."""
+
+    column: str
+    width: int = 1000
+
+    def where(self, key: str) -> Where:
+        """The ids of a block, both ends included."""
+        low, high = self.bounds(key)
+        return f"{quoted(self.column)} BETWEEN ? AND ?", (low, high)
+
+    def key_of(self, value: Any) -> str:
+        """The block that holds an id."""
+        low = int(value) // self.width * self.width
+        return f"{low}-{low + self.width - 1}"
+
+    def bounds(self, key: str) -> tuple[int, int]:
+        """The first and the last id of a block.
+
+        Raises:
+            ValueError: the key names no block of this width.
+        """
+        first, _, last = key.partition("-")
+        if first.isdecimal() and last.isdecimal():
+            low, high = int(first), int(last)
+            if low % self.width == 0 and high == low + self.width - 1:
+                return low, high
+        raise ValueError(
+            f"'{key}' is no block of {self.width} ids. Blocks are named by their first and last id, "
+            f"such as '0-{self.width - 1}' or '{self.width}-{2 * self.width - 1}'."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ByValue:
+    """One partition for each value of a column."""
+
+    column: str
+
+    def where(self, key: str) -> Where:
+        """Rows whose column holds the key."""
+        return f"{quoted(self.column)} = ?", (key,)
+
+    def key_of(self, value: Any) -> str:
+        """The value itself."""
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column, as declared."""
+
+    name: str
+    type: str
+    nullable: bool
+    description: str
+    default: Scalar = None
+    encode: Callable[[Any], Scalar] | None = None
+
+    @property
+    def ddl(self) -> str:
+        """The column's line in CREATE TABLE or ADD COLUMN."""
+        text = f"{quoted(self.name)} {self.type}"
+        if not self.nullable:
+            text += " NOT NULL"
+        if self.default is not None:
+            text += f" DEFAULT {_literal(self.default)}"
+        return text
+
+
+def _literal(value: Scalar) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _encode_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _column(info: msgspec.structs.FieldInfo) -> Column:
+    description, kind = "", info.type
+    while typing.get_origin(kind) is typing.Annotated:
+        kind, *extras = typing.get_args(kind)
+        for extra in extras:
+            if isinstance(extra, msgspec.Meta) and extra.description:
+                description = extra.description
+    arms = typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union else ()
+    nullable = type(None) in arms
+    if arms:
+        rest = [arm for arm in arms if arm is not type(None)]
+        if len(rest) != 1:
+            raise TableError(f"{info.name}: {kind} mixes types; a column has one, or one and None.")
+        kind = rest[0]
+        while typing.get_origin(kind) is typing.Annotated:
+            kind = typing.get_args(kind)[0]
+    sql, encode = _sql_type(info.name, kind)
+    default = info.default if isinstance(info.default, (bool, int, float, str, bytes)) else None
+    return Column(info.name, sql, nullable, description, default, encode)
+
+
+def _sql_type(name: str, kind: Any) -> tuple[str, Callable[[Any], Scalar] | None]:
+    origin = typing.get_origin(kind)
+    if kind is dt.datetime:
+        return "TEXT", utc_text
+    if kind is dt.date:
+        return "TEXT", dt.date.isoformat
+    if origin is Literal:
+        kind = type(typing.get_args(kind)[0])
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return SQL_OF[str if issubclass(kind, str) else int], operator.attrgetter("value")
+    if origin in (list, tuple, dict, set, frozenset) or kind in (list, tuple, dict):
+        return "TEXT", _encode_json
+    try:
+        return SQL_OF[kind], None
+    except (KeyError, TypeError):
+        raise TableError(
+            f"{name}: {kind!r} cannot be a column. Use int, float, str, bool, bytes, datetime, date, an Enum, a "
+            "Literal, or a list or dict (stored as JSON)."
+        ) from None
+
+
+def _binder(columns: Sequence[Column]) -> Callable[[msgspec.Struct], tuple[Scalar, ...]]:
+    """A function from a row to the tuple that is bound; in C where no column needs encoding."""
+    if not any(column.encode for column in columns):
+        return msgspec.structs.astuple
+    encoders = [(place, column.encode) for place, column in enumerate(columns) if column.encode]
+
+    def bind(row: msgspec.Struct) -> tuple[Scalar, ...]:
+        values = list(msgspec.structs.astuple(row))
+        for place, encode in encoders:
+            value = values[place]
+            if value is not None:
+                values[place] = encode(value)
+        return tuple(values)
+
+    return bind
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table, declared from its row type.
+
+    Args:
+        row: the row type; its docstring and its fields' `Meta(description=...)` are the documentation.
+        name: the public name: in asset keys, reports and queries.
+        key: the columns of the source's stable identifier.
+        partitioning: how rows divide into partitions; None for a table that is fetched whole.
+        indexes: further indexes, each a tuple of columns.
+        stored_as: the name of the stored table where `name` is a view that joins what belongs to other tables.
+        view: the SELECT of that view.
+        parent: the column by which a table of pairs belongs to a row of another table; fetching that row again
+            replaces all its pairs.
+    """
+
+    row: type[msgspec.Struct]
+    name: str
+    key: tuple[str, ...] = ("id",)
+    partitioning: Partitioning | None = None
+    indexes: tuple[tuple[str, ...], ...] = ()
+    stored_as: str = ""
+    view: str = ""
+    parent: str | None = None
+
+    def __post_init__(self) -> None:
+        names = {column.name for column in self.columns}
+        reserved = {name for name, _, _ in BOOKKEEPING}
+        if clash := names & reserved:
+            raise TableError(
+                f"{self.name}: {', '.join(sorted(clash))} is kept by the warehouse; name the field otherwise."
+            )
+        wanted = {*self.key, *(column for index in self.indexes for column in index)} - reserved
+        if self.partitioning:
+            wanted.add(self.partitioning.column)
+        if missing := wanted - names:
+            raise TableError(f"{self.name}: {self.row.__name__} has no field {', '.join(sorted(missing))}.")
+        if bool(self.stored_as) != bool(self.view):
+            raise TableError(f"{self.name}: stored_as and view go together.")
+        nullable = [column.name for column in self.columns if column.name in self.key and column.nullable]
+        if nullable:
+            raise TableError(f"{self.name}: the key column {nullable[0]} may not be None.")
+
+    @property
+    def stored(self) -> str:
+        """The name of the table that holds the rows."""
+        return self.stored_as or self.name
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The declared columns, in the row type's order."""
+        hints = typing.get_type_hints(self.row, include_extras=True)
+        infos = msgspec.structs.fields(self.row)
+        return tuple(
+            _column(msgspec.structs.FieldInfo(i.name, i.encode_name, hints[i.name], i.default, i.default_factory))
+            for i in infos
+        )
+
+    @cached_property
+    def description(self) -> str:
+        """The row type's docstring."""
+        return " ".join((self.row.__doc__ or "").split())
+
+    @cached_property
+    def bind(self) -> Callable[[msgspec.Struct], tuple[Scalar, ...]]:
+        """From a row to the tuple that the statements bind."""
+        return _binder(self.columns)
+
+    @cached_property
+    def key_of(self) -> Callable[[msgspec.Struct], Any]:
+        """From a row to its key: a value, or a tuple where the key has several columns."""
+        return operator.attrgetter(*self.key)
+
+    @cached_property
+    def ddl(self) -> list[str]:
+        """The statements that create the stored table and its indexes where they are missing."""
+        lines = [column.ddl for column in self.columns]
+        lines += [f"{quoted(name)} {rest}" for name, rest, _ in BOOKKEEPING]
+        if self.key == ("id",) and self.column("id").type == "INTEGER":
+            # the rowid itself: no second tree to keep
+            lines[[c.name for c in self.columns].index("id")] = '"id" INTEGER PRIMARY KEY NOT NULL'
+        else:
+            lines.append(f"PRIMARY KEY ({', '.join(map(quoted, self.key))})")
+        body = ",\n  ".join(lines)
+        statements = [f"CREATE TABLE IF NOT EXISTS {quoted(self.stored)} (\n  {body}\n) STRICT"]
+        for index in self.indexes:
+            name = quoted(f"{self.stored}_by_{'_'.join(index)}")
+            on = ", ".join(map(quoted, index))
+            statements.append(f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.stored)} ({on})")
+        return statements
+
+    def column(self, name: str) -> Column:
+        """A declared column by its name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def insert_sql(self, now: str) -> str:
+        """Inserts rows whose key is new and leaves the others alone. `now` is a text that `utc_text` wrote."""
+        names = ", ".join(quoted(column.name) for column in self.columns)
+        marks = ", ".join(f"?{place}" for place in range(1, len(self.columns) + 1))
+        return f"INSERT INTO {quoted(self.stored)} ({names}, last_updated) VALUES ({marks}, '{now}') ON CONFLICT DO NOTHING"
+
+    def update_sql(self, now: str) -> str:
+        """Updates the rows that differ from what is bound or had vanished, and no others."""
+        places = {column.name: place for place, column in enumerate(self.columns, start=1)}
+        values = [name for name in places if name not in self.key]
+        sets = "".join(f"{quoted(name)} = ?{places[name]}, " for name in values)
+        same_key = " AND ".join(f"{quoted(name)} = ?{places[name]}" for name in self.key)
+        differs = " OR ".join(
+            [*(f"{quoted(name)} IS NOT ?{places[name]}" for name in values), "vanished_at IS NOT NULL"]
+        )
+        return (
+            f"UPDATE {quoted(self.stored)} SET {sets}last_updated = '{now}', vanished_at = NULL "
+            f"WHERE {same_key} AND ({differs})"
+        )
+
+    def where(self, partitions: Iterable[str] | None) -> Where:
+        """The condition for the rows of some partitions; all rows for None or a table without partitions."""
+        if partitions is None or self.partitioning is None:
+            return "1", ()
+        conditions = [self.partitioning.where(key) for key in partitions]
+        if not conditions:
+            return "0", ()
+        sql = " OR ".join(f"({condition})" for condition, _ in conditions)
+        return f"({sql})", tuple(value for _, values in conditions for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view that belongs to no single table."""
+
+    name: str
+    select: str
+    description: str
+
+
+@dataclass(frozen=True, eq=False)
+class Schema:
+    """What one source's database file holds.
+
+    Every table NAME is accompanied by a view `live_NAME`: the rows that have not vanished.
+    """
+
+    source: str
+    tables: tuple[Table, ...]
+    views: tuple[View, ...] = field(default=())
+
+    def table(self, name: str) -> Table:
+        """A table by its public name.
+
+        Raises:
+            KeyError: the source has none of that name.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(f"{self.source} has no table '{name}'; it has {', '.join(t.name for t in self.tables)}.")
+
+    @cached_property
+    def all_views(self) -> dict[str, str]:
+        """Name and SELECT of every view, in an order in which they can be created."""
+        views = {table.name: table.view for table in self.tables if table.view}
+        views |= {view.name: view.select for view in self.views}
+        views |= {
+            f"live_{table.name}": f"SELECT * FROM {quoted(table.name)} WHERE vanished_at IS NULL"
+            for table in self.tables
+        }
+        return {name: " ".join(select.split()) for name, select in views.items()}
