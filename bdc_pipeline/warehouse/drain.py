@@ -6,6 +6,7 @@ did is counted only once it is committed, so that the counts are those of the fi
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from bdc_pipeline.warehouse import ledger
-from bdc_pipeline.warehouse.ledger import TableCounts
+from bdc_pipeline.warehouse.ledger import PartitionState, TableCounts
 from bdc_pipeline.warehouse.store import Refused, Store, now_text
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows, Stream
 from bdc_pipeline.warehouse.table import Table
@@ -145,6 +146,7 @@ class _Drain:
         self._reject_keys: dict[str, dict[str | None, list[tuple[int | str, ...]]]] = defaultdict(
             lambda: defaultdict(list)
         )
+        self._placed: Counter[str] = Counter()
         self._pairs_vanished: Counter[str] = Counter()
         self._pairs_live: dict[str, int] = {}
         store.track(stream.tables)
@@ -201,7 +203,7 @@ class _Drain:
                 self._check(event, of_table)
             case Missing():
                 of_table.expected = _plus(of_table.expected, event.expected)
-                self._miss(event.table, event.partitions, event.unit, event.error)
+                self._miss(event.table, event.partitions, event.unit, event.error, full=event.full)
 
     def _write(self, event: Rows, counts: TableCounts) -> None:
         table, now = event.table, now_text()
@@ -219,6 +221,8 @@ class _Drain:
         name = reject.table.name
         identity = "/".join(map(str, reject.key)) or ledger.reject_digest(reject)
         ledger.record_reject(self.store, reject, self.run_id, now_text())
+        if reject.key:
+            self.store.spare(reject.table, [reject.key])
         if identity in self._reject_ids[name]:
             return
         self._reject_ids[name].add(identity)
@@ -230,66 +234,79 @@ class _Drain:
 
     def _check(self, event: Checked, counts: TableCounts) -> None:
         table = event.table
-        counts.expected = _plus(counts.expected, event.expected)
+        # what came and was gone before the end was fetched too
+        counts.expected = _plus(_plus(counts.expected, event.expected), len(event.gone))
+        self.store.forget(table, event.gone)
         if event.full and not event.limited:
             short = self._short_of(event)
             if short:
                 self._miss(table, event.partitions, f"{table.name} {_named(event.partitions)}", short)
                 return
-            ledger.resolve_rejects(self.store, table, event.partitions, self.run_id, now_text())
+            missed = self.result.incomplete[table.name]
+            whole = [partition for partition in event.partitions if partition not in missed]
+            ledger.resolve_rejects(self.store, table, whole, self.run_id, now_text())
+        else:
+            ledger.resolve_mended(self.store, table, self.run_id, now_text())
+        states = {} if event.full else ledger.partition_states(self.store.connection, table)
         for partition in event.partitions:
-            self._settle(event, partition, counts)
+            self._settle(event, partition, counts, states.get(partition or ""))
 
     def _short_of(self, event: Checked) -> str:
         """Why a full listing's count does not fit what is stored; empty where it does."""
         if event.expected is None:
             return ""
-        held = self.store.held(event.table, _keys(event.partitions))
+        held = sum(self.store.held(event.table, _keys((partition,))) for partition in event.partitions)
         rejects = self._reject_keys[event.table.name]
-        rejected = sum(len(rejects[partition]) for partition in {*event.partitions, None} if partition in rejects)
-        if held + rejected == event.expected:
+        rejected = sum(len(rejects[partition]) for partition in set(event.partitions) if partition in rejects)
+        gap = event.expected - held - rejected
+        # records of unknown partition fill gaps, each one
+        loose = 0 if None in event.partitions else len(rejects.get(None, ())) - self._placed[event.table.name]
+        if 0 <= gap <= loose:
+            self._placed[event.table.name] += gap
             return ""
-        return (
-            f"the source counts {event.expected} records, {held} are stored and {rejected} rejected: "
-            f"{event.expected - held - rejected:+d} is not accounted for"
-        )
+        return _unaccounted(event.expected, held, rejected if gap < 0 else rejected + loose)
 
-    def _settle(self, event: Checked, partition: str | None, counts: TableCounts) -> None:
+    def _settle(self, event: Checked, partition: str | None, counts: TableCounts, known: PartitionState | None) -> None:
         table, now = event.table, now_text()
-        if event.full and not event.limited and not self._vanish(table, partition, now, counts):
+        missed = partition in self.result.incomplete[table.name]
+        # what is missing may hold the rows that did not come
+        whole = event.full and not event.limited and not missed
+        if whole and not self._vanish(table, partition, now, counts):
             return
         keys = _keys((partition,))
         live = self.store.live(table, keys)
         rejected = ledger.open_rejects(self.store.connection, table, partition)
-        known = ledger.partition_states(self.store.connection, table).get(partition or "") if not event.full else None
+        stored = live - (ledger.stale_rows(self.store.connection, table, partition) if rejected else 0)
         covered = not event.limited and (event.full or bool(known and known.verified_at))
         rejected_now = len(self._reject_keys[table.name].get(partition, ()))
-        missed = partition in self.result.incomplete[table.name]
-        values: dict[str, object] = {
-            "stored": live,
-            "rejected": rejected,
-            "complete": int(covered and not missed and not rejected_now),
-        }
         total = event.expected if event.full and len(event.partitions) == 1 else event.totals.get(partition or "")
+        explained = event.full or total is None or total == stored + rejected
+        covered = covered and explained
+        complete = covered and not missed and not rejected_now
+        values: dict[str, object] = {"stored": stored, "rejected": rejected, "complete": int(complete)}
         if total is not None:
             values["expected"] = total
+        if whole or complete:
+            values["problem"] = None
         if event.watermark and not missed and not event.limited:
             values["watermark"] = event.watermark
-        if event.full and not event.limited:
-            values |= {"verified_at": self._started_at, "problem": None}
-        elif total is not None and total != live + rejected:
+        if whole:
+            values["verified_at"] = self._started_at
+        elif total is not None and total != stored + rejected:
             # changes alone do not explain the source's count: the next run lists this partition in full
             values["verified_at"] = None
         ledger.record_partition(self.store, table, partition, self.run_id, now, values)
+        if not explained and not event.limited and total is not None:
+            unit = f"{table.name} {_named((partition,))}"
+            self._miss(table, (partition,), unit, _unaccounted(total, stored, rejected))
         self._covered[table.name][partition] = covered
         self.result.partition_counts[table.name][partition] = live
 
     def _vanish(self, table: Table, partition: str | None, now: str, counts: TableCounts) -> bool:
         """Marks the partition's rows that a full listing did not bring. False: too many, so none was marked."""
-        spared = self._reject_keys[table.name].get(partition, [])
-        if () in spared or () in self._reject_keys[table.name].get(None, []):
+        rejects = self._reject_keys[table.name]
+        if () in rejects.get(partition, ()) or () in rejects.get(None, ()):
             return True  # a rejected record without a readable key may be any of the rows that did not come
-        self.store.spare(table, spared)
         where = table.where(_keys((partition,)))
         gone = self.store.unseen(table, where, self._started_at)
         if not gone:
@@ -309,12 +326,16 @@ class _Drain:
 
     def _vanish_pairs(self, table: Table, parents: Sequence[int | str], now: str, counts: TableCounts) -> None:
         """Marks stored pairs of these parents that did not come with them."""
+        if any(() in keys for keys in self._reject_keys[table.name].values()):
+            return  # as in `_vanish`
         values = msgspec.json.encode(list(parents)).decode()
         where = (f'"{table.parent}" IN (SELECT value FROM json_each(?))', (values,))
         gone = self.store.unseen(table, where, self._started_at)
         if not gone:
             return
-        live = self._pairs_live.setdefault(table.name, self.store.live(table))
+        if table.name not in self._pairs_live:
+            self._pairs_live[table.name] = self.store.live(table)
+        live = self._pairs_live[table.name]
         if not vanish_allowed(self._pairs_vanished[table.name] + gone, live, self.options):
             partitioning = table.partitioning
             partitions = sorted({partitioning.key_of(parent) for parent in parents}) if partitioning else [None]
@@ -329,9 +350,15 @@ class _Drain:
         self._pairs_vanished[table.name] += gone
         counts.vanished += self.store.vanish(table, where, self._started_at, now)
 
-    def _miss(self, table: Table, partitions: Iterable[str | None], unit: str, error: str) -> None:
-        named = list(partitions)
-        ledger.add_failure(self.store, self.run_id, table, named, unit, error, now_text())
+    def _miss(
+        self, table: Table, partitions: Iterable[str | None], unit: str, error: str, *, full: bool = True
+    ) -> None:
+        # what no partition can be blamed for still makes the run incomplete
+        named, now = list(partitions) or [None], now_text()
+        ledger.add_failure(self.store, self.run_id, table, named, unit, error, now)
+        problem = {"complete": 0, "problem": f"{unit}: {error}"} | ({"verified_at": None} if full else {})
+        for partition in named:
+            ledger.record_partition(self.store, table, partition, self.run_id, now, problem)
         for partition in named:
             self.result.incomplete[table.name].setdefault(partition, f"{unit}: {error}")
 
@@ -364,7 +391,9 @@ class _Drain:
         if total <= self.options.max_rejects:
             for partition, whole in covered.items():
                 if partition in rejects and whole and partition not in self.result.incomplete[table.name]:
-                    ledger.record_partition(self.store, table, partition, self.run_id, now, {"complete": 1})
+                    ledger.record_partition(
+                        self.store, table, partition, self.run_id, now, {"complete": 1, "problem": None}
+                    )
             return
         for partition, found in rejects.items():
             touched = [partition] if partition is not None or table.partitioning is None else list(covered)
@@ -418,14 +447,38 @@ def _merged(events: Sequence[Event]) -> list[Event]:
 
 def _refused(table: Table, refused: Refused) -> Reject:
     row = refused.row
-    found = table.key_of(row)
-    key = found if isinstance(found, tuple) else (found,)
-    partition = table.partitioning.key_of(getattr(row, table.partitioning.column)) if table.partitioning else None
+    key = _readable_key(table, row)
+    partition = None
+    if table.partitioning:
+        with contextlib.suppress(TypeError, ValueError):
+            partition = table.partitioning.key_of(getattr(row, table.partitioning.column))
     try:
         raw = msgspec.json.encode(row).decode()
     except (TypeError, ValueError):
         raw = repr(row)
     return Reject(table, partition, key, f"SQLite cannot hold it: {refused.reason}", raw)
+
+
+def _readable_key(table: Table, row: msgspec.Struct) -> tuple[int | str, ...]:
+    """A row's key as it would be stored; () where it cannot be."""
+    key: list[int | str] = []
+    for name in table.key:
+        value, encode = getattr(row, name), table.column(name).encode
+        try:
+            value = encode(value) if encode else value
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            return ()
+        if not isinstance(value, (int, str)):
+            return ()
+        key.append(value)
+    return tuple(key)
+
+
+def _unaccounted(expected: int, stored: int, rejected: int) -> str:
+    return (
+        f"the source counts {expected} records, {stored} are stored and {rejected} rejected: "
+        f"{expected - stored - rejected:+d} is not accounted for"
+    )
 
 
 def _add(total: TableCounts, more: TableCounts) -> None:

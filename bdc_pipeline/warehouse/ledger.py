@@ -21,9 +21,9 @@ from typing import Any
 
 import msgspec
 
-from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.store import Store, seen_keys
 from bdc_pipeline.warehouse.stream import Effort, Reject
-from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.table import Table, quoted
 
 DDL: tuple[str, ...] = (
     """CREATE TABLE IF NOT EXISTS metadata (
@@ -175,7 +175,14 @@ def reject_digest(reject: Reject) -> str:
 
 def record_reject(store: Store, reject: Reject, run_id: str, now: str) -> None:
     """Keeps a rejected record; one that was there already is noted as seen again."""
-    digest = reject_digest(reject)
+    digest, key = reject_digest(reject), _storable("/".join(map(str, reject.key)))
+    if key:
+        # one record is one open reject, whatever became of it since
+        store.connection.execute(
+            "UPDATE _rejects SET resolved_at = ? WHERE table_name = ? AND record_key = ? AND raw_hash <> ? "
+            "AND resolved_at IS NULL",
+            (now, reject.table.name, key, digest),
+        )
     store.connection.execute(
         "INSERT INTO _rejects (table_name, partition, record_key, raw_hash, reason, raw, first_seen, last_seen, run_id) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
@@ -183,10 +190,10 @@ def record_reject(store: Store, reject: Reject, run_id: str, now: str) -> None:
         (
             reject.table.name,
             reject.partition or "",
-            "/".join(map(str, reject.key)),
+            key,
             digest,
-            reject.reason,
-            reject.raw.encode(errors="backslashreplace").decode(),
+            _storable(reject.reason),
+            _storable(reject.raw),
             now,
             now,
             run_id,
@@ -202,6 +209,34 @@ def resolve_rejects(store: Store, table: Table, partitions: Iterable[str | None]
         "AND partition IN (SELECT value FROM json_each(?))",
         (now, table.name, run_id, keys),
     )
+
+
+def resolve_mended(store: Store, table: Table, run_id: str, now: str) -> None:
+    """Closes the rejects of earlier runs whose records this run has stored."""
+    store.connection.execute(
+        "UPDATE _rejects AS r SET resolved_at = ? WHERE table_name = ? AND resolved_at IS NULL AND run_id IS NOT ? "
+        f"AND EXISTS (SELECT 1 FROM {seen_keys(table)} s WHERE {_is_of(table, 's')})",
+        (now, table.name, run_id),
+    )
+
+
+def stale_rows(connection: sqlite3.Connection, table: Table, partition: str | None) -> int:
+    """How many stored rows of a partition are copies of records that are now rejected."""
+    sql = (
+        "SELECT count(DISTINCT record_key) FROM _rejects r WHERE table_name = ? AND partition = ? AND resolved_at IS NULL "
+        f"AND EXISTS (SELECT 1 FROM {quoted(table.stored)} t WHERE {_is_of(table, 't')} AND t.vanished_at IS NULL)"
+    )
+    return int(connection.execute(sql, (table.name, partition or "")).fetchone()[0])
+
+
+def _is_of(table: Table, alias: str) -> str:
+    """The condition that a row has the key of the reject `r`."""
+    return " || '/' || ".join(f"{alias}.{quoted(key)}" for key in table.key) + " = r.record_key"
+
+
+def _storable(text: str) -> str:
+    """A text without what SQLite cannot hold: lone surrogates."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def open_rejects(connection: sqlite3.Connection, table: Table, partition: str | None) -> int:
@@ -234,14 +269,12 @@ def add_counts(store: Store, run_id: str, table: Table, counts: TableCounts) -> 
 def add_failure(
     store: Store, run_id: str, table: Table, partitions: Iterable[str | None], unit: str, error: str, now: str
 ) -> None:
-    """Notes a failure and marks the partitions that it leaves incomplete."""
+    """Notes a failure."""
     named = list(partitions)
     only = named[0] if len(named) == 1 else None
     store.connection.execute(
         "INSERT INTO _run_failures VALUES (?, ?, ?, ?, ?, ?)", (run_id, table.name, only, unit, error, now)
     )
-    for partition in named:
-        record_partition(store, table, partition, run_id, now, {"complete": 0, "problem": f"{unit}: {error}"})
 
 
 def end_run(store: Store, run_id: str, effort: Effort, seconds: float, now: str) -> None:

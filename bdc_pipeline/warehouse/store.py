@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,20 @@ from bdc_pipeline.warehouse.table import BOOKKEEPING, Column, Schema, Table, quo
 BUSY_SECONDS = 120.0
 """How long a transaction waits for another process's; a commit of ours takes milliseconds."""
 
-BIND_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-"""What SQLite raises for one row that it cannot hold."""
+BIND_ERRORS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+"""What encoding and binding raise for one row that SQLite cannot hold; nothing checks a row that was built by hand."""
+
+SMALLEST = 512
+"""Bytes of the smallest SQLite file. SQLite takes some smaller ones, such as a text of one letter, for empty."""
 
 
 class StoreError(Exception):
@@ -100,6 +114,8 @@ class Store:
             if not path.is_file():
                 raise StoreError(f"{path} does not exist. Run 'bdc-pipeline sync {schema.source}' to make it.")
             self.connection = self._connect(f"file:{_uri_path(path)}?mode=ro", uri=True)
+            with self._closing_on_error(), self._explaining():
+                self.connection.execute("SELECT count(*) FROM main.sqlite_master").fetchone()
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,17 +125,13 @@ class Store:
                 "BDC_DATA_DIR or --database."
             ) from None
         self.connection = self._connect(str(path), uri=False)
-        try:
-            with self._explaining():
-                self.connection.execute("PRAGMA journal_mode = WAL")
-                # WAL with NORMAL: a killed process loses nothing that it committed; a power cut may lose the last commits, never the file
-                self.connection.execute("PRAGMA synchronous = NORMAL")
-                self._migrate()
-        except BaseException:
-            self.connection.close()
-            raise
+        with self._closing_on_error(), self._explaining():
+            self._migrate()
 
     def _connect(self, target: str, *, uri: bool) -> sqlite3.Connection:
+        # its size alone: opening and closing the file beside SQLite would drop this process's locks on it
+        if self.path.is_file() and 0 < self.path.stat().st_size < SMALLEST:
+            raise explained(sqlite3.DatabaseError("file is not a database"), self.path)
         try:
             return sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None, uri=uri)
         except sqlite3.Error as error:
@@ -134,6 +146,14 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.connection.close()
+            raise
 
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -166,12 +186,30 @@ class Store:
         """Creates what is missing, adds columns that are new, refuses anything else."""
         from bdc_pipeline.warehouse import ledger  # noqa: PLC0415  (the ledger's functions take a Store)
 
-        if not self._pending(ledger.DDL):
+        # before the first write of any kind: a file that is refused stays as it was, its journal mode too
+        pending = self._pending(ledger.DDL)
+        self._use_wal()
+        # WAL with NORMAL: a killed process loses nothing that it committed; a power cut may lose the last commits, never the file
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        if not pending:
             return
         with self.transaction() as connection:
             # asked again under the lock: another process may have done it meanwhile
             for statement in self._pending(ledger.DDL):
                 connection.execute(statement)
+
+    def _use_wal(self) -> None:
+        """Turns WAL on. SQLite does not wait here when another process makes the same file at the same time."""
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def _pending(self, extra: Sequence[str]) -> list[str]:
         """The statements that bring the file to the declared schema, in order.
@@ -180,12 +218,15 @@ class Store:
             StoreError: the file differs by more than statements can mend without losing anything.
         """
         found = {
-            str(name): (str(kind), sql)
+            str(name).lower(): (str(kind), sql)
             for name, kind, sql in self.connection.execute("SELECT name, type, sql FROM main.sqlite_master")
         }
+        for name, columns in _columns_of(tuple(extra)).items():
+            if name in found and columns != _columns(self.connection, name):
+                raise StoreError(self._foreign(name, "a table or view with other columns,"))
         statements = [sql for sql in extra if _created_name(sql) not in found]
         for table in self.schema.tables:
-            kind = found.get(table.stored, ("", None))[0]
+            kind = found.get(table.stored.lower(), ("", None))[0]
             if kind == "view":
                 raise StoreError(self._foreign(table.stored, "a view"))
             if kind == "table":
@@ -193,7 +234,7 @@ class Store:
             statements += [sql for sql in table.ddl if _created_name(sql) not in found]
         stale = []
         for name, select in self.schema.all_views.items():
-            kind, sql = found.get(name, ("", None))
+            kind, sql = found.get(name.lower(), ("", None))
             if kind == "table":
                 raise StoreError(self._foreign(name, "a table"))
             if sql != f"CREATE VIEW {quoted(name)} AS {select}":
@@ -220,7 +261,7 @@ class Store:
         }
         declared = {column.name: column for column in table.columns}
         kept = {name for name, _, _ in BOOKKEEPING}
-        for name, (kind, required, place) in present.items():
+        for name, (kind, required, _) in present.items():
             if name in kept:
                 continue
             column = declared.get(name)
@@ -230,10 +271,11 @@ class Store:
                 was = f"{kind}{' NOT NULL' if required else ''}"
                 now = f"{column.type}{'' if column.nullable else ' NOT NULL'}"
                 raise StoreError(self._drifted(table, f"holds '{name}' as {was}, where this version declares {now}"))
-            if bool(place) != (name in table.key):
-                raise StoreError(self._drifted(table, f"has another key than ({', '.join(table.key)})"))
         if missing := kept - present.keys():
             raise StoreError(self._foreign(table.stored, f"a table without '{min(missing)}',"))
+        # a column that is added cannot join the key that the table has
+        if {name for name, (_, _, place) in present.items() if place} != set(table.key):
+            raise StoreError(self._drifted(table, f"has another key than ({', '.join(table.key)})"))
         return [self._add_column(table, column) for name, column in declared.items() if name not in present]
 
     def _add_column(self, table: Table, column: Column) -> str:
@@ -262,7 +304,7 @@ class Store:
         connection.execute("SAVEPOINT batch")
         try:
             result = self._upsert_all(table, [table.bind(row) for row in rows], now)
-        except (*BIND_ERRORS, OverflowError, ValueError):
+        except BIND_ERRORS:
             connection.execute("ROLLBACK TO batch")
             result = self._upsert_each(table, rows, now)
         connection.execute("RELEASE batch")
@@ -293,7 +335,7 @@ class Store:
                 total.updated += updated if new else 0
                 total.new += new
                 total.repeated += 1 - new
-            except (*BIND_ERRORS, OverflowError, ValueError) as error:
+            except BIND_ERRORS as error:
                 self.connection.execute("ROLLBACK TO row")
                 refused.append(Refused(row, str(error)))
             self.connection.execute("RELEASE row")
@@ -306,9 +348,10 @@ class Store:
         for table in tables:
             keys = ", ".join(f"{quoted(key)} {table.column(key).type}" for key in table.key)
             primary = ", ".join(map(quoted, table.key))
-            self.connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {_seen(table)} ({keys}, PRIMARY KEY ({primary})) WITHOUT ROWID"
-            )
+            for name in (seen_keys(table), _spared(table)):
+                self.connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {name} ({keys}, PRIMARY KEY ({primary})) WITHOUT ROWID"
+                )
 
     def _see(self, table: Table, bound: list[tuple[Any, ...]]) -> int:
         """Notes the keys as seen in this run and returns how many were new."""
@@ -316,14 +359,24 @@ class Store:
         pick = [by_name[key] for key in table.key]
         marks = ", ".join("?" for _ in pick)
         keys = [tuple(values[place] for place in pick) for values in bound]
-        sql = f"INSERT OR IGNORE INTO {_seen(table)} VALUES ({marks})"
+        # not OR IGNORE, which would pass over a key that is None
+        sql = f"INSERT INTO {seen_keys(table)} VALUES ({marks}) ON CONFLICT DO NOTHING"
         return self.connection.executemany(sql, keys).rowcount if keys else 0
 
     def spare(self, table: Table, keys: Sequence[tuple[int | str, ...]]) -> None:
-        """Counts keys as seen though no row came of them, so that their stored rows do not vanish."""
+        """Keeps stored rows from vanishing though no row came of their keys; they do not count as seen."""
+        marks = ", ".join("?" for _ in table.key)
+        sql = f"INSERT INTO {_spared(table)} VALUES ({marks}) ON CONFLICT DO NOTHING"
+        for key in keys:
+            # a key that SQLite cannot hold is no stored row's
+            with contextlib.suppress(*BIND_ERRORS):
+                self.connection.execute(sql, key)
+
+    def forget(self, table: Table, keys: Sequence[int | str]) -> None:
+        """Takes keys back that were seen; for tables whose key is one column."""
         if keys:
-            marks = ", ".join("?" for _ in table.key)
-            self.connection.executemany(f"INSERT OR IGNORE INTO {_seen(table)} VALUES ({marks})", keys)
+            sql = f"DELETE FROM {seen_keys(table)} WHERE {quoted(table.key[0])} = ?"
+            self.connection.executemany(sql, [(key,) for key in keys])
 
     def held(self, table: Table, partitions: Sequence[str] | None) -> int:
         """How many rows of some partitions this run has seen and stored."""
@@ -331,7 +384,7 @@ class Store:
         join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
         sql = (
             f"SELECT count(*) FROM {quoted(table.stored)} t WHERE {where} "
-            f"AND EXISTS (SELECT 1 FROM {_seen(table)} s WHERE {join})"
+            f"AND EXISTS (SELECT 1 FROM {seen_keys(table)} s WHERE {join})"
         )
         return int(self.connection.execute(sql, values).fetchone()[0])
 
@@ -356,7 +409,8 @@ class Store:
         join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
         return (
             f"{where} AND t.vanished_at IS NULL AND t.last_updated <= ? "
-            f"AND NOT EXISTS (SELECT 1 FROM {_seen(table)} s WHERE {join})"
+            f"AND NOT EXISTS (SELECT 1 FROM {seen_keys(table)} s WHERE {join}) "
+            f"AND NOT EXISTS (SELECT 1 FROM {_spared(table)} s WHERE {join})"
         )
 
 
@@ -364,9 +418,14 @@ class _CountSingly(ValueError):  # noqa: N818  (a signal, not an error)
     """A batch holds rows that came before in this run, and updates: its rows are counted one by one."""
 
 
-def _seen(table: Table) -> str:
+def seen_keys(table: Table) -> str:
     """The temporary table that holds the keys seen; it goes to disk when it grows."""
     return f"temp.{quoted('seen_' + table.stored)}"
+
+
+def _spared(table: Table) -> str:
+    """The temporary table that holds the keys whose rows stay although none came."""
+    return f"temp.{quoted('spared_' + table.stored)}"
 
 
 def _last_of_each_key(table: Table, rows: Sequence[msgspec.Struct]) -> Sequence[msgspec.Struct]:
@@ -376,7 +435,23 @@ def _last_of_each_key(table: Table, rows: Sequence[msgspec.Struct]) -> Sequence[
 
 def _created_name(sql: str) -> str:
     """The name of what a CREATE ... IF NOT EXISTS statement creates."""
-    return sql.partition(" IF NOT EXISTS ")[2].split(maxsplit=1)[0].strip('"')
+    return sql.partition(" IF NOT EXISTS ")[2].split(maxsplit=1)[0].strip('"').lower()
+
+
+def _columns(connection: sqlite3.Connection, name: str) -> set[tuple[str, bool]]:
+    """The columns of a table or view, and which belong to its key."""
+    found = connection.execute(f"PRAGMA table_info({quoted(name)})")
+    return {(str(column), bool(place)) for _, column, _, _, _, place in found}
+
+
+@functools.cache
+def _columns_of(ddl: tuple[str, ...]) -> dict[str, set[tuple[str, bool]]]:
+    """What `_columns` finds in the tables that statements create."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for statement in ddl:
+            connection.execute(statement)
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {str(name).lower(): _columns(connection, str(name)) for (name,) in names}
 
 
 def _uri_path(path: Path) -> str:

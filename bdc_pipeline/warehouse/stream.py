@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from bdc_pipeline.warehouse.table import Schema, Table
+
+if TYPE_CHECKING:
+    from bdc_pipeline.warehouse.drain import Drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Checked:
         watermark: the source's clock when the listing began (`utc_text`); the next listing of changes starts there.
         totals: what the source counted by partition, as a check on a listing of changes alone.
         limited: an option cut the listing short, so that the partitions are not complete.
+        gone: keys of rows that came, and were gone from the source before the listing ended; not among `expected`.
     """
 
     table: Table
@@ -63,17 +67,23 @@ class Checked:
     watermark: str | None = None
     totals: dict[str, int] = field(default_factory=dict)
     limited: bool = False
+    gone: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something that should have come did not: these partitions are incomplete."""
+    """Something that should have come did not: these partitions are incomplete.
+
+    `full` tells whether they have to be listed in full again; where only changes are missing, the next listing of
+    changes brings them, since the watermark stays.
+    """
 
     table: Table
     partitions: tuple[str | None, ...]
     unit: str
     error: str
     expected: int | None = None
+    full: bool = True
 
 
 Event = Rows | Reject | Checked | Missing
@@ -98,10 +108,11 @@ class Effort:
 
 
 class Stream(Protocol):
-    """What an op returns and the I/O manager drains."""
+    """What an op returns and the I/O manager drains, which sets `drained` to what came of it."""
 
     schema: Schema
     tables: tuple[Table, ...]
+    drained: Drained | None
 
     def __iter__(self) -> Iterator[Event]:
         """Yields events; called once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 import operator
 import types
 import typing
@@ -52,7 +53,8 @@ def utc_text(moment: dt.datetime) -> str:
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone, so it cannot be stored as UTC")
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # strftime's %Y does not pad the years before 1000
+    return moment.astimezone(dt.UTC).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
 def parse_utc(text: str) -> dt.datetime:
@@ -68,7 +70,10 @@ def quoted(name: str) -> str:
 class Partitioning(Protocol):
     """How a table's rows divide into partitions."""
 
-    column: str
+    @property
+    def column(self) -> str:
+        """The column that decides."""
+        ...
 
     def where(self, key: str) -> Where:
         """The SQL condition, with its values, that a partition's rows fulfil."""
@@ -105,7 +110,8 @@ class IdBlocks:
         first, _, last = key.partition("-")
         if first.isdecimal() and last.isdecimal():
             low, high = int(first), int(last)
-            if low % self.width == 0 and high == low + self.width - 1:
+            # one spelling only: the ledger would take '00-9' for another partition than '0-9'
+            if self.key_of(low) == key:
                 return low, high
         raise ValueError(
             f"'{key}' is no block of {self.width} ids. Blocks are named by their first and last id, "
@@ -153,32 +159,52 @@ class Column:
 def _literal(value: Scalar) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _encode_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    # sets and dicts sorted: a set's order changes from process to process, and the row would differ at every run
+    return msgspec.json.encode(value, order="deterministic").decode()
 
 
-def _column(info: msgspec.structs.FieldInfo) -> Column:
-    description, kind = "", info.type
+def _default(info: msgspec.structs.FieldInfo, encode: Callable[[Any], Scalar] | None) -> Scalar:
+    """What the column holds where nothing is said; None where the field has no default that SQL can write."""
+    value = info.default
+    if info.default_factory in (list, dict, set, tuple, frozenset):
+        value = info.default_factory()
+    if value is None or value is msgspec.NODEFAULT:
+        return None
+    scalar = encode(value) if encode else value
+    if isinstance(scalar, float) and not math.isfinite(scalar):
+        return None
+    return scalar if isinstance(scalar, (bool, int, float, str, bytes)) else None
+
+
+def _unannotated(kind: Any) -> tuple[Any, str]:
+    """A type without its annotations, and the description among them."""
+    description = ""
     while typing.get_origin(kind) is typing.Annotated:
         kind, *extras = typing.get_args(kind)
         for extra in extras:
             if isinstance(extra, msgspec.Meta) and extra.description:
                 description = extra.description
+    return kind, description
+
+
+def _column(info: msgspec.structs.FieldInfo) -> Column:
+    kind, description = _unannotated(info.type)
     arms = typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union else ()
     nullable = type(None) in arms
     if arms:
         rest = [arm for arm in arms if arm is not type(None)]
         if len(rest) != 1:
             raise TableError(f"{info.name}: {kind} mixes types; a column has one, or one and None.")
-        kind = rest[0]
-        while typing.get_origin(kind) is typing.Annotated:
-            kind = typing.get_args(kind)[0]
+        kind, inner = _unannotated(rest[0])
+        description = description or inner
     sql, encode = _sql_type(info.name, kind)
-    default = info.default if isinstance(info.default, (bool, int, float, str, bytes)) else None
-    return Column(info.name, sql, nullable, description, default, encode)
+    return Column(info.name, sql, nullable, description, _default(info, encode), encode)
 
 
 def _sql_type(name: str, kind: Any) -> tuple[str, Callable[[Any], Scalar] | None]:
@@ -188,9 +214,9 @@ def _sql_type(name: str, kind: Any) -> tuple[str, Callable[[Any], Scalar] | None
     if kind is dt.date:
         return "TEXT", dt.date.isoformat
     if origin is Literal:
-        kind = type(typing.get_args(kind)[0])
+        kind = _one_type(name, kind, typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return SQL_OF[str if issubclass(kind, str) else int], operator.attrgetter("value")
+        return SQL_OF[_one_type(name, kind, [member.value for member in kind])], operator.attrgetter("value")
     if origin in (list, tuple, dict, set, frozenset) or kind in (list, tuple, dict):
         return "TEXT", _encode_json
     try:
@@ -200,6 +226,14 @@ def _sql_type(name: str, kind: Any) -> tuple[str, Callable[[Any], Scalar] | None
             f"{name}: {kind!r} cannot be a column. Use int, float, str, bool, bytes, datetime, date, an Enum, a "
             "Literal, or a list or dict (stored as JSON)."
         ) from None
+
+
+def _one_type(name: str, kind: Any, values: Iterable[Any]) -> type:
+    """The type of all of an Enum's or a Literal's values."""
+    found = {type(value) for value in values}
+    if found in ({str}, {int}, {bool}):
+        return found.pop()
+    raise TableError(f"{name}: the values of {kind!r} must all be texts or all be integers to be a column.")
 
 
 def _binder(columns: Sequence[Column]) -> Callable[[msgspec.Struct], tuple[Scalar, ...]]:
@@ -254,6 +288,8 @@ class Table:
         wanted = {*self.key, *(column for index in self.indexes for column in index)} - reserved
         if self.partitioning:
             wanted.add(self.partitioning.column)
+        if self.parent:
+            wanted.add(self.parent)
         if missing := wanted - names:
             raise TableError(f"{self.name}: {self.row.__name__} has no field {', '.join(sorted(missing))}.")
         if bool(self.stored_as) != bool(self.view):
@@ -348,8 +384,17 @@ class Table:
         conditions = [self.partitioning.where(key) for key in partitions]
         if not conditions:
             return "0", ()
-        sql = " OR ".join(f"({condition})" for condition, _ in conditions)
-        return f"({sql})", tuple(value for _, values in conditions for value in values)
+        return _any_of([condition for condition, _ in conditions]), tuple(
+            value for _, values in conditions for value in values
+        )
+
+
+def _any_of(conditions: Sequence[str]) -> str:
+    """Conditions joined by OR, as a balanced tree: SQLite refuses an expression that is over 1,000 deep."""
+    if len(conditions) == 1:
+        return f"({conditions[0]})"
+    half = len(conditions) // 2
+    return f"({_any_of(conditions[:half])} OR {_any_of(conditions[half:])})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +410,14 @@ class View:
 class Schema:
     """What one source's database file holds.
 
-    Every table NAME is accompanied by a view `live_NAME`: the rows that have not vanished.
+    Every table NAME is accompanied by a view `live_NAME`: the rows that have not vanished. `notes` says what the
+    computed columns of views mean: by view, by column.
     """
 
     source: str
     tables: tuple[Table, ...]
-    views: tuple[View, ...] = field(default=())
+    views: tuple[View, ...] = ()
+    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
         """A table by its public name.

@@ -1,0 +1,26 @@
+"""What Dagster loads, assembled in one place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from bdc_pipeline.sources.sonar import assets as sonar
+from bdc_pipeline.sources.sonar import automation as sonar_automation
+from bdc_pipeline.sources.sonar.tables import SCHEMA as SONAR
+from bdc_pipeline.warehouse.io_manager import KEY, sqlite_io_manager
+
+SCHEMAS = (SONAR,)
+
+
+def build_defs(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """The project's definitions, with some resources replaced where tests and the command line want others."""
+    return dg.Definitions(
+        assets=sonar.ASSETS,
+        sensors=sonar_automation.SENSORS,
+        resources={"sonar": sonar.SonarResource(), KEY: sqlite_io_manager(SCHEMAS), **(resources or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

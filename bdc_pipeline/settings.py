@@ -1,0 +1,167 @@
+"""Every environment variable: its name, its default, its check. Nothing else reads the environment.
+
+Variables are read when they are needed, not at import, so that loading the definitions needs none of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class SettingsError(Exception):
+    """A variable is missing or cannot be used: says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """An environment variable, as the README lists it."""
+
+    name: str
+    default: str
+    description: str
+    secret: bool = False
+
+
+BDC_DATA_DIR = Setting("BDC_DATA_DIR", "data", "Directory of the database files and the log")
+SONAR_URL = Setting("SONAR_URL", "", "Your Sonar instance: `https://INSTANCE.sonar.software`")
+SONAR_TOKEN = Setting(
+    "SONAR_TOKEN", "", "A personal access token of a Sonar user who may read what is synced", secret=True
+)
+SONAR_WORKERS = Setting("SONAR_WORKERS", "10", "Requests to Sonar at the same time, where no option says otherwise")
+SONAR_REQUESTS_PER_SECOND = Setting(
+    "SONAR_REQUESTS_PER_SECOND", "", "Upper limit of requests a second to Sonar; empty for none but the adaptive one"
+)
+DAGSTER_HOME = Setting(
+    "DAGSTER_HOME", "", "Where Dagster records runs; with it set, `bdc-pipeline sync` records its runs there too"
+)
+
+SETTINGS: tuple[Setting, ...] = (
+    BDC_DATA_DIR,
+    SONAR_URL,
+    SONAR_TOKEN,
+    SONAR_WORKERS,
+    SONAR_REQUESTS_PER_SECOND,
+    DAGSTER_HOME,
+)
+
+DATABASE_FILES: Mapping[str, str] = {"sonar": "bdc_cache.db"}
+"""The file of each source, in the data directory."""
+
+LOG_FILE = "bdc_cache.log"
+
+
+def read(setting: Setting) -> str:
+    """A variable's value without surrounding blanks; its default where it is unset or blank."""
+    return os.environ.get(setting.name, "").strip() or setting.default
+
+
+def data_dir() -> Path:
+    """The directory of the database files, absolute."""
+    return Path(read(BDC_DATA_DIR)).expanduser().absolute()
+
+
+def database_path(source: str) -> Path:
+    """The database file of a source."""
+    return data_dir() / DATABASE_FILES[source]
+
+
+def dagster_home() -> Path | None:
+    """Where Dagster records runs, if anywhere.
+
+    Raises:
+        SettingsError: the path is not absolute, which Dagster refuses.
+    """
+    value = read(DAGSTER_HOME)
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    if not path.is_absolute():
+        raise SettingsError(f"DAGSTER_HOME is '{value}', which is not absolute. Set it to a full path, or unset it.")
+    return path
+
+
+@dataclass(frozen=True)
+class SonarSettings:
+    """How to reach Sonar. Its repr hides the token."""
+
+    url: str
+    token: str
+    workers: int
+    requests_per_second: float | None
+
+    def __repr__(self) -> str:
+        return f"SonarSettings(url={self.url!r}, token='***', workers={self.workers})"
+
+
+def sonar() -> SonarSettings:
+    """Sonar's address, token and limits.
+
+    Raises:
+        SettingsError: one is missing or cannot be used.
+    """
+    url = checked_url(SONAR_URL.name, read(SONAR_URL))
+    token = read(SONAR_TOKEN)
+    if not token:
+        raise SettingsError(
+            "SONAR_TOKEN is not set. Create a personal access token in your Sonar profile and export it, or run "
+            "'bdc-pipeline demo' for generated data."
+        )
+    if any(character.isspace() or not character.isprintable() for character in token) or not token.isascii():
+        raise SettingsError("SONAR_TOKEN holds blanks or control characters. Export it again without them.")
+    rate = read(SONAR_REQUESTS_PER_SECOND)
+    return SonarSettings(
+        url=url,
+        token=token,
+        workers=int(_number(SONAR_WORKERS, read(SONAR_WORKERS), whole=True)),
+        requests_per_second=_number(SONAR_REQUESTS_PER_SECOND, rate) if rate else None,
+    )
+
+
+def checked_url(name: str, url: str) -> str:
+    """A base address, without a trailing slash.
+
+    Raises:
+        SettingsError: it is missing, or no http(s) address, or carries a user, a query or a fragment.
+    """
+    if not url:
+        raise SettingsError(
+            f"{name} is not set. Set it to your instance, such as https://INSTANCE.sonar.software, or run "
+            "'bdc-pipeline demo' for generated data."
+        )
+    try:
+        parts = urlsplit(url)
+        port_fits = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_fits = urlsplit(""), False
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_fits:
+        raise SettingsError(
+            f"{name} is '{_without_user(url)}', which is no web address. It begins with https:// and a host."
+        )
+    if parts.username or parts.password:
+        raise SettingsError(
+            f"{name} holds a user or a password. Give the address alone; the token has its own variable."
+        )
+    if parts.query or parts.fragment:
+        raise SettingsError(f"{name} is '{url}'. Give the address alone, without what follows '?' or '#'.")
+    return url.rstrip("/")
+
+
+def _without_user(url: str) -> str:
+    return url.rpartition("@")[2]
+
+
+def _number(setting: Setting, text: str, *, whole: bool = False) -> float:
+    try:
+        value = float(int(text)) if whole else float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 100_000:
+        kind = "whole number" if whole else "number"
+        raise SettingsError(
+            f"{setting.name} is '{text}'. Set it to a {kind} above 0, such as {setting.default or '20'}."
+        )
+    return value

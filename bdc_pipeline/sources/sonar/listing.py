@@ -1,0 +1,240 @@
+"""One filtered list, page by page: which pages to ask for next, and whether all of it came.
+
+Pure bookkeeping, without requests: `Paging` is told what arrived and answers what is still wanted. Page numbers shift
+when rows come and go while one pages, and a server may answer with fewer records a page than asked, so nothing is
+taken for complete because its pages were all answered: the distinct ids must be as many as the server counts.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from bdc_pipeline.sources.sonar.entities import Search
+
+ATTEMPTS = 3
+"""How often a list is fetched anew when its count does not fit."""
+
+SMALLEST_PAGE = 10
+"""Records a page below which a page that times out is not halved again."""
+
+
+class IdSet:
+    """A set of ids, at about a bit each where they are dense."""
+
+    _WIDTH = 1024
+
+    def __init__(self) -> None:
+        self._words: dict[int, int] = {}
+
+    def add(self, number: int) -> bool:
+        """Adds an id and tells whether it was new."""
+        word, bit = number // self._WIDTH, 1 << (number % self._WIDTH)
+        held = self._words.get(word, 0)
+        self._words[word] = held | bit
+        return not held & bit
+
+    def __contains__(self, number: int) -> bool:
+        return bool(self._words.get(number // self._WIDTH, 0) & 1 << (number % self._WIDTH))
+
+    def __len__(self) -> int:
+        return sum(word.bit_count() for word in self._words.values())
+
+    def __iter__(self) -> Iterator[int]:
+        for word in sorted(self._words):
+            rest = self._words[word]
+            while rest:
+                lowest = rest & -rest
+                yield word * self._WIDTH + lowest.bit_length() - 1
+                rest ^= lowest
+
+    def without(self, other: "IdSet") -> list[int]:
+        """The ids that the other set lacks, in order."""
+        return [number for number in self if number not in other]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list to fetch: an entity under a filter.
+
+    Args:
+        root: the entity's root field.
+        blocks: the partitions that it covers; () for an entity without partitions.
+        full: it brings every row of these partitions (else the changed ones).
+        search: the filter.
+        expected: how many records the server counted beforehand; None where it was not asked.
+        between: ids outside of which rows are not wanted, both ends included; None for all.
+        cut: the blocks that an option cuts short.
+        whole: the server does not filter by id, so that rows are sorted into blocks here.
+        totals: what the server counted by block.
+    """
+
+    root: str
+    blocks: tuple[str, ...]
+    full: bool
+    search: Search
+    expected: int | None = None
+    between: tuple[int, int] | None = None
+    cut: tuple[str, ...] = ()
+    whole: bool = False
+    totals: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        if not self.blocks:
+            return self.root
+        where = self.blocks[0] if len(self.blocks) == 1 else f"{len(self.blocks)} blocks"
+        return f"{self.root} {where if self.full else f'changed in {where}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A page to ask for: its number, counted from 1, and its size in records."""
+
+    page: int
+    size: int
+
+    def halves(self) -> tuple["Ask", "Ask"] | None:
+        """The two pages of half the size that hold the same records; None where it is small or odd."""
+        if self.size % 2 or self.size // 2 < SMALLEST_PAGE:
+            return None
+        half = self.size // 2
+        return Ask(2 * self.page - 1, half), Ask(2 * self.page, half)
+
+
+def pages(total: int, size: int) -> int:
+    """How many pages a list of so many records takes; one for an empty list."""
+    return max(1, -(-total // size))
+
+
+@dataclass
+class Paging:
+    """How far a listing has come.
+
+    Args:
+        listing: what is fetched.
+        size: records a page to ask for.
+        ahead: pages to ask for at once where the server does not count.
+    """
+
+    listing: Listing
+    size: int
+    ahead: int = 10
+
+    attempt: int = 0
+    delivered: IdSet = field(default_factory=IdSet)
+    failures: dict[Ask, Exception] = field(default_factory=dict)
+    outstanding: set[Ask] = field(default_factory=set)
+    kept: int = 0
+
+    _ids: IdSet = field(default_factory=IdSet)
+    _unread: int = 0
+    _totals: set[int] = field(default_factory=set)
+    _answered: int | None = None
+    _reached: int = 0
+    _ended: bool = False
+    _uncounted: bool = False
+    _queue: list[Ask] = field(default_factory=list)
+
+    def begin(self) -> list[Ask]:
+        """The pages to ask for first: all of them where the count is known."""
+        expected = self.listing.expected
+        if expected == 0:
+            return []
+        self._reached = pages(expected, self.size) if expected is not None else 1
+        return self._asked([Ask(number, self.size) for number in range(1, self._reached + 1)])
+
+    def _asked(self, asks: Iterable[Ask]) -> list[Ask]:
+        listed = list(asks)
+        self.outstanding |= set(listed)
+        return listed
+
+    def arrived(self, ask: Ask, ids: Iterable[int], unread: int, total: int | None, answered: int | None) -> list[int]:
+        """Notes a page's ids and returns those that have not been delivered before.
+
+        Args:
+            ask: the page that was asked for.
+            ids: of all its records, in their order.
+            unread: how many of its records have no readable id.
+            total: the server's count under the filter; None where it gives none.
+            answered: the page size that the server answered with; None where it gives none.
+        """
+        self.outstanding.discard(ask)
+        came = list(ids)
+        new = [self._ids.add(number) for number in came]
+        self._unread += unread
+        if total is None:
+            # a page with nothing new is past the end; a short one need not be, since the server may cap its pages
+            self._uncounted = True
+            self._ended = self._ended or not (any(new) or unread)
+        else:
+            self._totals.add(total)
+        if ask.size == self.size and answered and answered != self.size:
+            # the server's own page size decides where pages begin; what came is page `ask.page` of that size
+            self._answered = min(answered, self._answered or answered)
+        return [number for number in came if self.delivered.add(number)]
+
+    def failed(self, ask: Ask, error: Exception, *, timed_out: bool) -> None:
+        """Notes that a page did not come. One that timed out is asked for again in two halves."""
+        self.outstanding.discard(ask)
+        if timed_out and (halves := ask.halves()):
+            self._queue += halves
+        else:
+            self.failures[ask] = error
+
+    def next(self) -> list[Ask]:
+        """What to ask for now that nothing is outstanding; nothing where the listing has ended, well or not."""
+        if self.outstanding:
+            return []
+        queued, self._queue = self._queue, []
+        if queued:
+            return self._asked(queued)
+        if self._answered is not None and self._answered != self.size:
+            self.size, self._answered = self._answered, None
+        if self.failures:
+            return []
+        if self._uncounted:
+            return [] if self._ended else self._further(self._reached + self.ahead)
+        wanted = pages(max(self._totals, default=0), self.size)
+        if wanted > self._reached:
+            return self._further(wanted)
+        return [] if self._fits() or self.attempt + 1 >= ATTEMPTS or self.begun_empty else self._anew(wanted)
+
+    @property
+    def begun_empty(self) -> bool:
+        """Whether the server counted none beforehand, so that no page was asked for."""
+        return self.listing.expected == 0 and not self._totals
+
+    def _further(self, wanted: int) -> list[Ask]:
+        first, self._reached = self._reached + 1, wanted
+        return self._asked(Ask(number, self.size) for number in range(first, wanted + 1))
+
+    def _anew(self, wanted: int) -> list[Ask]:
+        self.attempt += 1
+        self._ids, self._unread, self._totals, self._reached = IdSet(), 0, set(), wanted
+        return self._asked(Ask(number, self.size) for number in range(1, wanted + 1))
+
+    def _fits(self) -> bool:
+        # the largest count: a row deleted while paging lowers it, and may have pulled a neighbour over a page's border
+        return len(self._ids) + self._unread == max(self._totals, default=0)
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    @property
+    def total(self) -> int | None:
+        """The server's count; None where it gives none."""
+        if self._totals:
+            return max(self._totals)
+        return 0 if self.begun_empty else None
+
+    @property
+    def gone(self) -> list[int]:
+        """Ids that were delivered and, when the list was fetched anew, were not there any more."""
+        return self.delivered.without(self._ids) if self.attempt else []
+
+    @property
+    def shortfall(self) -> str:
+        """Why the listing is not complete though its pages came; empty where it is."""
+        if self.begun_empty or self._uncounted or self._fits():
+            return ""
+        held = len(self._ids) + self._unread
+        return f"the server counts {self.total} records, {held} different ones came in {self.attempt + 1} attempts"

@@ -1,0 +1,319 @@
+"""The fetch: a plan's listings, page by page on many threads, as a stream of events for the warehouse.
+
+Listings that end well are yielded as `Checked`, the others as `Missing` with what failed. Pages are asked for in
+rounds: the first holds every page that the plan's counts promise, later ones what was found missing on the way.
+"""
+
+import enum
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import msgspec
+
+from bdc_pipeline.fetching.answers import Refused, TimedOut, Unauthorized
+from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Outcome, Pool, Spawn, Stop, Stopped, Task
+from bdc_pipeline.sources.sonar import tables as t
+from bdc_pipeline.sources.sonar.client import Page, SonarClient
+from bdc_pipeline.sources.sonar.entities import ACCOUNTS, ENTITIES, Entity
+from bdc_pipeline.sources.sonar.listing import Ask, Listing, Paging
+from bdc_pipeline.sources.sonar.plan import Plan
+from bdc_pipeline.warehouse.drain import Drained
+from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows
+from bdc_pipeline.warehouse.table import Table
+
+ERROR_BUDGET = 100
+"""Pages that may fail in a round before the rest is not asked for any more: the server is down, not hiccuping."""
+
+
+class FilterIgnored(enum.Enum):
+    """In place of a page: it held ids outside its block, so the server does not filter by id."""
+
+    FOUND = enum.auto()
+
+
+Fetched = Page | Refused | FilterIgnored
+"""What a task brings. A refusal is a value and not an error, since it concerns its own list alone: it must not spend
+the error budget of the others."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """A listing under way."""
+
+    entity: Entity
+    paging: Paging
+    rejects: int = 0
+    dropped: int = 0
+    pairs: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+    ended: bool = False
+
+    @property
+    def listing(self) -> Listing:
+        return self.paging.listing
+
+
+class SonarStream:
+    """Fetches what a plan lists.
+
+    Args:
+        client: where to ask; closed at the end of the iteration.
+        plan: what to fetch.
+        tables: those that the plan's entities fill.
+        page_size: records a page.
+        workers: requests at the same time.
+        stop: ends it early.
+    """
+
+    schema = t.SCHEMA
+
+    def __init__(
+        self,
+        client: SonarClient,
+        plan: Plan,
+        tables: Sequence[Table],
+        *,
+        page_size: int,
+        workers: int,
+        stop: Stop,
+    ) -> None:
+        self.tables = tuple(tables)
+        self.drained: Drained | None = None
+        self.plan = plan
+        self._client, self._page_size, self._workers, self._stop = client, page_size, workers, stop
+        self._refused: dict[str, Refused] = {}
+        self._ignored: set[str] = set()
+        self._under_way: list[_Progress] = [self._started(listing) for listing in plan.listings]
+
+    @property
+    def expected(self) -> int | None:
+        """Records that the server counts in all listings so far; None while it has not counted them all."""
+        totals = [p.listing.expected if p.paging.total is None else p.paging.total for p in self._under_way]
+        known = [total for total in totals if total is not None]
+        return sum(known) if len(known) == len(totals) else None
+
+    def stop(self, reason: str) -> None:
+        """Asks for no more pages; those under way have seconds to arrive."""
+        self._stop.set(reason)
+
+    def effort(self) -> Effort:
+        """What has been sent and received."""
+        stats = self._client.session.stats.snapshot()
+        return Effort(stats.requests, stats.retries, stats.bytes)
+
+    def _started(self, listing: Listing) -> _Progress:
+        return _Progress(ENTITIES[listing.root], Paging(listing, self._page_size, ahead=self._workers))
+
+    # -- rounds ------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Event]:
+        asks = [_PageTask.of(self, progress, ask) for progress in self._under_way for ask in progress.paging.begin()]
+        further: list[_PageTask] = []
+        for progress in self._under_way:  # those of which nothing is asked have ended
+            yield from self._go_on(progress, further)
+        while asks and not self._stop.is_set():
+            yield from self._round(asks, further)
+            asks, further = further, []
+        for progress in self._under_way:
+            if not progress.ended:
+                progress.problems.setdefault("the rest", self._stop.reason or "its pages were not asked for")
+                yield from self._end(progress)
+
+    def _round(self, asks: Sequence["_PageTask"], further: list["_PageTask"]) -> Iterator[Event]:
+        pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized,), name="sonar")
+        for outcome in pool.run(iter(asks)):
+            task = cast("_PageTask", outcome.task)
+            yield from self._take(outcome, task.progress, task.ask)
+            yield from self._go_on(task.progress, further)
+
+    def _go_on(self, progress: _Progress, further: list["_PageTask"]) -> Iterator[Event]:
+        """Once nothing of a listing is outstanding: asks for more, or ends it."""
+        if progress.ended or progress.paging.outstanding:
+            return
+        if progress.listing.root in self._ignored and not progress.listing.whole:
+            yield from self._turn_to_whole(progress, further)
+            return
+        asks = progress.paging.next()
+        further += [_PageTask.of(self, progress, ask) for ask in asks]
+        if not asks:
+            yield from self._end(progress)
+
+    def _turn_to_whole(self, progress: _Progress, further: list["_PageTask"]) -> Iterator[Event]:
+        """The server turned out not to filter by id: in place of its blocks, the entity's whole list is fetched."""
+        root = progress.listing.root
+        progress.ended = True
+        same = [other for other in self._under_way if other.listing.root == root and other.listing.full]
+        if any(other.listing.whole for other in same):
+            return
+        blocks = tuple(dict.fromkeys(block for other in same for block in other.listing.blocks))
+        cut = tuple(block for other in same for block in other.listing.cut)
+        between = (0, max(other.listing.between[1] for other in same if other.listing.between)) if cut else None
+        search = progress.entity.search(secret=self.plan.kinds.secret)
+        whole = self._started(Listing(root, blocks, full=True, search=search, between=between, cut=cut, whole=True))
+        self._under_way.append(whole)
+        further += [_PageTask.of(self, whole, ask) for ask in whole.paging.begin()]
+        yield from ()
+
+    # -- one page ----------------------------------------------------------------------------------------------
+
+    def fetch(self, progress: _Progress, ask: Ask) -> Fetched:
+        """Fetches a page; called by the pool's threads.
+
+        Raises:
+            FetchError: it did not come.
+        """
+        listing, entity = progress.listing, progress.entity
+        if refused := self._refused.get(entity.root):
+            return refused
+        if entity.root in self._ignored and listing.full and not listing.whole:
+            return FilterIgnored.FOUND
+        try:
+            page = self._client.page(entity, listing.search, ask.page, ask.size, self.plan.kinds)
+        except Unauthorized:
+            raise
+        except Refused as refused:
+            self._refused[entity.root] = refused
+            return refused
+        if listing.full and not listing.whole and not self._within(page, listing):
+            self._ignored.add(entity.root)
+            return FilterIgnored.FOUND
+        return page
+
+    def _within(self, page: Page, listing: Listing) -> bool:
+        if listing.between is None:
+            return True
+        low, high = listing.between
+        column = _partition_column(ENTITIES[listing.root].table)
+        return all(low <= getattr(row, column) <= high for row in page.rows)
+
+    def _take(self, outcome: Outcome[Fetched], progress: _Progress, ask: Ask) -> Iterator[Event]:
+        match outcome:
+            case Done(value=Page() as page):
+                yield from self._deliver(page, progress, ask)
+            case Done(value=Refused() as refused):
+                progress.paging.failed(ask, refused, timed_out=False)
+            case Done():
+                progress.paging.outstanding.discard(ask)
+            case Failed():
+                progress.paging.failed(ask, outcome.error, timed_out=isinstance(outcome.error, TimedOut))
+            case NotTried():
+                progress.paging.failed(ask, Stopped(outcome.reason), timed_out=False)
+
+    def _deliver(self, page: Page, progress: _Progress, ask: Ask) -> Iterator[Event]:
+        """The rows of a page that have not come before and belong to what was asked for."""
+        info = page.info
+        fresh = set(
+            progress.paging.arrived(
+                ask, page.ids, page.unread, info.total_count if info else None, info.records_per_page if info else None
+            )
+        )
+        wanted = self._wanted(progress.listing, progress.entity.table)
+        rows = [row for row in page.rows if row.id in fresh and wanted(row)]  # type: ignore[attr-defined]
+        rejects = [r for r in page.rejects if not r.key or (r.key[0] in fresh and wanted_key(r, progress.listing))]
+        progress.rejects += len(rejects)
+        progress.dropped += len(fresh) - len(rows) - sum(1 for reject in rejects if reject.key)
+        if rows:
+            yield Rows(progress.entity.table, rows)
+        yield from rejects
+        if progress.entity is ACCOUNTS:
+            yield from self._deliver_groups(page, progress, {row.id for row in rows})  # type: ignore[attr-defined]
+
+    def _deliver_groups(self, page: Page, progress: _Progress, accounts: set[int]) -> Iterator[Event]:
+        pairs = [pair for pair in page.groups if pair.customer_id in accounts]
+        progress.pairs += sum(total for account, total in page.group_totals.items() if account in accounts)
+        if pairs or accounts:
+            yield Rows(t.CUSTOMER_GROUPS, pairs, () if progress.listing.full else sorted(accounts))
+
+    def _wanted(self, listing: Listing, table: Table) -> Callable[[msgspec.Struct], bool]:
+        """Whether a row belongs to what a listing covers."""
+        if table.partitioning is None or not listing.blocks:
+            return lambda _: True
+        blocks, column, partitioning = set(listing.blocks), table.partitioning.column, table.partitioning
+        low, high = listing.between or (0, sys.maxsize)
+
+        def wanted(row: msgspec.Struct) -> bool:
+            value = getattr(row, column)
+            return low <= value <= high and partitioning.key_of(value) in blocks
+
+        return wanted
+
+    # -- the end of a listing ----------------------------------------------------------------------------------
+
+    def _end(self, progress: _Progress) -> Iterator[Event]:
+        progress.ended = True
+        listing, paging, table = progress.listing, progress.paging, progress.entity.table
+        refused = self._refused.get(listing.root)
+        if refused:
+            progress.problems["as a whole"] = str(refused)
+        failures = {} if refused else paging.failures
+        for ask, error in sorted(failures.items(), key=lambda item: (item[0].size, item[0].page)):
+            progress.problems[f"page {ask.page}" + ("" if ask.size == paging.size else f" of {ask.size}")] = str(error)
+        if not progress.problems and paging.shortfall:
+            progress.problems["count"] = paging.shortfall
+        partitions: tuple[str | None, ...] = listing.blocks or (None,)
+        total = None if paging.total is None else paging.total - progress.dropped
+        tables = ((table, total), *([(t.CUSTOMER_GROUPS, progress.pairs)] if progress.entity is ACCOUNTS else []))
+        for of, expected in tables:
+            if progress.problems:
+                yield from self._missing(progress, of, partitions, expected)
+            else:
+                yield from self._checked(progress, of, partitions, expected)
+
+    def _missing(
+        self, progress: _Progress, table: Table, partitions: tuple[str | None, ...], expected: int | None
+    ) -> Iterator[Event]:
+        listing = progress.listing
+        if table is t.CUSTOMER_GROUPS:
+            problems = {"customers": "some customers did not come, and their groups with them"}
+        else:
+            problems = progress.problems
+        for place, (what, error) in enumerate(problems.items()):
+            told = expected if place == 0 else 0
+            yield Missing(table, partitions, f"{listing.name} {what}", error, told, full=listing.full)
+
+    def _checked(
+        self, progress: _Progress, table: Table, partitions: tuple[str | None, ...], expected: int | None
+    ) -> Iterator[Event]:
+        listing = progress.listing
+        totals = listing.totals if table is progress.entity.table else {}
+        gone = tuple(progress.paging.gone) if table is progress.entity.table else ()
+        whole_blocks = tuple(partition for partition in partitions if partition not in listing.cut)
+        if listing.cut:
+            yield Checked(table, listing.cut, expected, listing.full, limited=True)
+            expected = 0 if len(partitions) == len(listing.cut) else None
+        if whole_blocks:
+            yield Checked(
+                table,
+                whole_blocks,
+                expected,
+                listing.full,
+                watermark=self.plan.watermark,
+                totals=totals,
+                gone=gone,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _PageTask(Task[Fetched]):
+    """A page to fetch, and the listing that it belongs to."""
+
+    progress: _Progress
+    ask: Ask
+
+    @classmethod
+    def of(cls, stream: SonarStream, progress: _Progress, ask: Ask) -> "_PageTask":
+        def run(_: Spawn[Fetched]) -> Fetched:
+            return stream.fetch(progress, ask)
+
+        return cls(f"{progress.listing.name} page {ask.page}", run, progress, ask)
+
+
+def _partition_column(table: Table) -> str:
+    return table.partitioning.column if table.partitioning else "id"
+
+
+def wanted_key(reject: Reject, listing: Listing) -> bool:
+    """Whether a rejected record belongs to what a listing covers, as far as can be told."""
+    return reject.partition is None or not listing.blocks or reject.partition in listing.blocks
