@@ -1,0 +1,121 @@
+"""The sandbox on the command line: `python -m bdc_pipeline.sandbox`, and the command that others can mount.
+
+Each option of SandboxOptions is one here, so that options can be handed to a subprocess.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from bdc_pipeline.sandbox.options import Fault, PagingChange, SandboxOptions
+from bdc_pipeline.sandbox.server import serve, serve_as_child
+
+
+class _FaultType(click.ParamType[Fault]):
+    name = "KIND[:SHARE][~NAME=VALUE,...][@REGEX]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fault:
+        if isinstance(value, Fault):
+            return value
+        try:
+            return Fault.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _PagingChangeType(click.ParamType[PagingChange]):
+    name = "JSON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PagingChange:
+        if isinstance(value, PagingChange):
+            return value
+        try:
+            return msgspec.json.decode(value, type=PagingChange)
+        except msgspec.DecodeError as error:
+            self.fail(f"A change while paging is JSON with entity, action, every and times: {error}.", param, ctx)
+
+
+@click.command("sandbox")
+@click.option("--port", default=0, show_default="a free one", help="Port on 127.0.0.1.")
+@click.option("--latency-ms", default=0.0, show_default=True, help="Milliseconds added to each request.")
+@click.option(
+    "--scale",
+    type=click.Choice(["small", "medium", "large"]),
+    default="small",
+    show_default=True,
+    help="2,000, 20,000 or 200,000 customers, with three times as many items.",
+)
+@click.option("--customers", type=int, help="How many customers, instead of the scale's.")
+@click.option("--seed", default=0, show_default=True, help="Which data, and which requests faults hit.")
+@click.option(
+    "--ids", type=click.Choice(["dense", "sparse"]), default="dense", show_default=True, help="How far ids lie apart."
+)
+@click.option(
+    "--fault",
+    "faults",
+    type=_FaultType(),
+    multiple=True,
+    help=(
+        "Something that goes wrong; repeatable. KIND is an HTTP status (503) or html, empty, cut, stall, reset, shrunken, partial, "
+        "throttle, timeout, redirect. 503:0.05 hits 5 % of requests, 'html~times=1@accounts page=3' that page once, "
+        "stall:0.01~seconds=20 holds 1 % for 20 seconds."
+    ),
+)
+@click.option("--page-cap", default=1000, show_default=True, help="Rows on a page at most.")
+@click.option("--rate-limit", type=float, help="Requests per second.")
+@click.option(
+    "--rate-limit-status",
+    type=click.Choice(["200", "429"]),
+    default="200",
+    show_default=True,
+    help="What a request over the limit gets: 200 with a message, or a real 429.",
+)
+@click.option(
+    "--id-filter",
+    type=click.Choice(["honoured", "ignored", "refused"]),
+    default="honoured",
+    show_default=True,
+    help="What searching by id does.",
+)
+@click.option("--token", help="The only bearer token to accept.  [default: any]")
+@click.option("--denied", multiple=True, help="A list or entity that the token may not see; repeatable.")
+@click.option("--no-page-info", multiple=True, help="A list that fails when page_info is selected; repeatable.")
+@click.option(
+    "--paging-change",
+    "paging_changes",
+    type=_PagingChangeType(),
+    multiple=True,
+    help='A change while pages are read, such as {"entity": "Account", "action": "delete", "every": 3}; repeatable.',
+)
+@click.option("--until-stdin-ends", is_flag=True, hidden=True)
+def command(*, until_stdin_ends: bool, **given: Any) -> None:
+    """Serve the APIs on loopback from generated data."""
+    options = _options(given)
+    try:
+        (serve_as_child if until_stdin_ends else serve)(options, on_ready=announce)
+    except OSError as error:
+        raise click.UsageError(f"Port {options.port} cannot be used: {error.strerror}.") from None
+
+
+def parse_arguments(arguments: Sequence[str]) -> SandboxOptions:
+    """The options that command-line arguments stand for. Raises click.UsageError with a sentence."""
+    with command.make_context("sandbox", list(arguments)) as context:
+        return _options({name: value for name, value in context.params.items() if name != "until_stdin_ends"})
+
+
+def _options(given: dict[str, Any]) -> SandboxOptions:
+    try:
+        return SandboxOptions().changed(**{**given, "rate_limit_status": int(given["rate_limit_status"])})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def announce(url: str) -> None:
+    """Say on standard output that requests are answered now."""
+    click.echo(f"sandbox ready at {url}")
+    sys.stdout.flush()
