@@ -168,7 +168,9 @@ class SQLiteIOManager(dg.IOManager):
         )
         if len(problems) > 5:
             text += f"; and {len(problems) - 5} more"
-        raise dg.Failure(text, metadata=rejects_metadata(drained.rejects), allow_retries=False)
+        # the ledger has all of it; what runs several of these for one report need not add it
+        metadata = {"told_in_ledger": True, **rejects_metadata(drained.rejects)}
+        raise dg.Failure(text, metadata=metadata, allow_retries=False)
 
     def _describe(self, context: dg.OutputContext, stream: Stream, table: Table, drained: Drained) -> None:
         shared = metadata_of(table, drained, self.path(stream.schema.source))
@@ -402,7 +404,7 @@ def sqlite_io_manager(schemas: Iterable[Schema], *, on_progress: OnProgress | No
     @dg.io_manager(
         config_schema={
             "databases": dg.Field(
-                dg.Map(str, str),
+                dict,
                 default_value={},
                 description="Files of sources, where not in BDC_DATA_DIR under their usual names",
             ),

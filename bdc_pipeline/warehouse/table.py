@@ -54,7 +54,7 @@ def utc_text(moment: dt.datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone, so it cannot be stored as UTC")
     # strftime's %Y does not pad the years before 1000
-    return moment.astimezone(dt.UTC).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def parse_utc(text: str) -> dt.datetime:

@@ -27,6 +27,7 @@ from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.describe import public_columns
 from bdc_pipeline.warehouse.io_manager import KEY, Sibling, SQLiteIOManager, asset_key, column_schema
 from bdc_pipeline.warehouse.store import Store, StoreError
+from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import Table
 
 CUSTOMER_BLOCKS = dg.DynamicPartitionsDefinition(name="sonar_customer_blocks")
@@ -280,8 +281,8 @@ def sonar_inventory() -> Mapping[str, Any]:
     return _named(fetch_inventory(plan_inventory()), t.OF_INVENTORY)
 
 
-def find_blocks(sonar: SonarResource, stop: Stop, entity: Entity, limit: int | None = None) -> list[str]:
-    """The blocks that Sonar has records for.
+def find_blocks(sonar: SonarResource, stop: Stop, entity: Entity, limit: int | None = None) -> tuple[list[str], Effort]:
+    """The blocks that Sonar has records for, and what asking cost.
 
     Raises:
         FetchError: Sonar did not tell.
@@ -289,7 +290,8 @@ def find_blocks(sonar: SonarResource, stop: Stop, entity: Entity, limit: int | N
     """
     client = sonar.client(stop)
     with closing(client.session):
-        return discover_blocks(client, entity, sonar.threads, stop, limit=limit)
+        blocks = discover_blocks(client, entity, sonar.threads, stop, limit=limit)
+        return blocks, client.effort()
 
 
 ASSETS = [sonar_lookups, sonar_customers, sonar_inventory]

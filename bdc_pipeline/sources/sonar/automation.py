@@ -24,7 +24,7 @@ def sonar_new_blocks(context: dg.SensorEvaluationContext, sonar: SonarResource) 
     requests = []
     for definition, entity in ((CUSTOMER_BLOCKS, e.ACCOUNTS), (INVENTORY_BLOCKS, e.INVENTORY_ITEMS)):
         registered = set(definition.get_partition_keys(dynamic_partitions_store=context.instance))
-        if fresh := new_keys(find_blocks(sonar, stop, entity), registered):
+        if fresh := new_keys(find_blocks(sonar, stop, entity)[0], registered):
             requests.append(definition.build_add_request(fresh))
     if not requests:
         return dg.SkipReason("No new blocks of ids.")

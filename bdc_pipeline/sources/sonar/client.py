@@ -17,7 +17,7 @@ from bdc_pipeline.fetching.answers import Answer, BadAnswer, FetchError, Refused
 from bdc_pipeline.fetching.session import ApiSession
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.entities import ACCOUNTS, FIELD_DATA, Entity, FieldKinds, Search
-from bdc_pipeline.warehouse.stream import Reject
+from bdc_pipeline.warehouse.stream import Effort, Reject
 
 ENDPOINT = "/api/graphql"
 COUNTS_A_REQUEST = 25
@@ -143,6 +143,11 @@ class SonarClient:
     def now(self) -> dt.datetime:
         """The server's clock, from its latest answer; this machine's before the first."""
         return self.session.server_time or dt.datetime.now(dt.UTC)
+
+    def effort(self) -> Effort:
+        """What has been sent and received."""
+        stats = self.session.stats.snapshot()
+        return Effort(stats.requests, stats.retries, stats.bytes)
 
     # -- requests ----------------------------------------------------------------------------------------------
 

@@ -190,14 +190,14 @@ class Paging:
             return self._asked(queued)
         if self._answered is not None and self._answered != self.size:
             self.size, self._answered = self._answered, None
-        if self.failures:
+        if self.failures or self.begun_empty:
             return []
         if self._uncounted:
             return [] if self._ended else self._further(self._reached + self.ahead)
         wanted = pages(max(self._totals, default=0), self.size)
         if wanted > self._reached:
             return self._further(wanted)
-        return [] if self._fits() or self.attempt + 1 >= ATTEMPTS or self.begun_empty else self._anew(wanted)
+        return [] if self._fits() or self.attempt + 1 >= ATTEMPTS else self._anew(wanted)
 
     @property
     def begun_empty(self) -> bool:

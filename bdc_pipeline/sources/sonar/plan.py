@@ -24,6 +24,7 @@ from bdc_pipeline.sources.sonar.entities import (
 )
 from bdc_pipeline.sources.sonar.listing import Listing
 from bdc_pipeline.warehouse.ledger import PartitionState
+from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import IdBlocks, parse_utc, utc_text
 
 R = TypeVar("R")
@@ -55,11 +56,12 @@ class SyncOptions:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The listings to fetch, and the server's clock before the first of them (`utc_text`)."""
+    """The listings to fetch, the server's clock before the first of them (`utc_text`), and what planning cost."""
 
     listings: tuple[Listing, ...]
     watermark: str
     kinds: FieldKinds = field(default_factory=FieldKinds)
+    effort: Effort = field(default_factory=Effort)
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -264,7 +266,8 @@ def make_plan(
             search = entity.search(since=start, secret=kinds.secret)
             told = {block: totals[block] for block in rest if block in totals}
             changes.append(Listing(entity.root, rest, full=False, search=search, totals=told))
-    return Plan((*_with_counts(client, changes, workers, stop), *full), watermark, kinds)
+    listings = (*_with_counts(client, changes, workers, stop), *full)
+    return Plan(listings, watermark, kinds, client.effort())
 
 
 def _is_due(

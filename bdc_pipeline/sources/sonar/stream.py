@@ -4,6 +4,8 @@ Listings that end well are yielded as `Checked`, the others as `Missing` with wh
 rounds: the first holds every page that the plan's counts promise, later ones what was found missing on the way.
 """
 
+from __future__ import annotations
+
 import enum
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -92,16 +94,16 @@ class SonarStream:
         """Records that the server counts in all listings so far; None while it has not counted them all."""
         totals = [p.listing.expected if p.paging.total is None else p.paging.total for p in self._under_way]
         known = [total for total in totals if total is not None]
-        return sum(known) if len(known) == len(totals) else None
+        pairs = sum(progress.pairs for progress in self._under_way)
+        return sum(known) + pairs if len(known) == len(totals) else None
 
     def stop(self, reason: str) -> None:
         """Asks for no more pages; those under way have seconds to arrive."""
         self._stop.set(reason)
 
     def effort(self) -> Effort:
-        """What has been sent and received."""
-        stats = self._client.session.stats.snapshot()
-        return Effort(stats.requests, stats.retries, stats.bytes)
+        """What has been sent and received, for the plan too."""
+        return self.plan.effort + self._client.effort()
 
     def _started(self, listing: Listing) -> _Progress:
         return _Progress(ENTITIES[listing.root], Paging(listing, self._page_size, ahead=self._workers))
@@ -113,22 +115,24 @@ class SonarStream:
         further: list[_PageTask] = []
         for progress in self._under_way:  # those of which nothing is asked have ended
             yield from self._go_on(progress, further)
+        asks += further
         while asks and not self._stop.is_set():
+            further = []
             yield from self._round(asks, further)
-            asks, further = further, []
+            asks = further
         for progress in self._under_way:
             if not progress.ended:
                 progress.problems.setdefault("the rest", self._stop.reason or "its pages were not asked for")
                 yield from self._end(progress)
 
-    def _round(self, asks: Sequence["_PageTask"], further: list["_PageTask"]) -> Iterator[Event]:
+    def _round(self, asks: Sequence[_PageTask], further: list[_PageTask]) -> Iterator[Event]:
         pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized,), name="sonar")
         for outcome in pool.run(iter(asks)):
             task = cast("_PageTask", outcome.task)
             yield from self._take(outcome, task.progress, task.ask)
             yield from self._go_on(task.progress, further)
 
-    def _go_on(self, progress: _Progress, further: list["_PageTask"]) -> Iterator[Event]:
+    def _go_on(self, progress: _Progress, further: list[_PageTask]) -> Iterator[Event]:
         """Once nothing of a listing is outstanding: asks for more, or ends it."""
         if progress.ended or progress.paging.outstanding:
             return
@@ -140,7 +144,7 @@ class SonarStream:
         if not asks:
             yield from self._end(progress)
 
-    def _turn_to_whole(self, progress: _Progress, further: list["_PageTask"]) -> Iterator[Event]:
+    def _turn_to_whole(self, progress: _Progress, further: list[_PageTask]) -> Iterator[Event]:
         """The server turned out not to filter by id: in place of its blocks, the entity's whole list is fetched."""
         root = progress.listing.root
         progress.ended = True
@@ -303,7 +307,7 @@ class _PageTask(Task[Fetched]):
     ask: Ask
 
     @classmethod
-    def of(cls, stream: SonarStream, progress: _Progress, ask: Ask) -> "_PageTask":
+    def of(cls, stream: SonarStream, progress: _Progress, ask: Ask) -> _PageTask:
         def run(_: Spawn[Fetched]) -> Fetched:
             return stream.fetch(progress, ask)
 

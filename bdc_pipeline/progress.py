@@ -1,0 +1,137 @@
+"""What a person sees while a sync runs, and after it: progress on a terminal, plain lines elsewhere, the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Display
+
+from bdc_pipeline.warehouse.drain import Progress
+from bdc_pipeline.warehouse.ledger import SyncReport
+
+LOG = logging.getLogger("bdc_pipeline")
+
+PLAIN_SECONDS = 5.0
+"""How often a plain line tells how far a stage has come."""
+
+FIRST_ERRORS = 10
+
+OnProgress = Callable[[str, Progress], None]
+
+
+def time_left(progress: Progress) -> float | None:
+    """Seconds until the expected records have come at the rate so far; None where that cannot be told."""
+    if progress.expected is None or not progress.rows or progress.seconds <= 0:
+        return None
+    return max(0.0, (progress.expected - progress.rows) * progress.seconds / progress.rows)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `1:05` or `2:01:05`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def line_of(stage: str, progress: Progress) -> str:
+    """How far a stage has come, in a line: `customers: 4,300 of 20,000 records, 910/s, 0:17 left, 52 requests`."""
+    of = f" of {progress.expected:,}" if progress.expected is not None else ""
+    rate = progress.rows / progress.seconds if progress.seconds > 0 else 0.0
+    left = time_left(progress)
+    remaining = f", {clock(left)} left" if left is not None else ""
+    retries = f", {progress.effort.retries:,} retries" if progress.effort.retries else ""
+    return f"{stage}: {progress.rows:,}{of} records, {rate:,.0f}/s{remaining}, {progress.effort.requests:,} requests{retries}"
+
+
+@contextlib.contextmanager
+def shown(*, terminal: bool) -> Iterator[OnProgress]:
+    """Shows progress on standard error while the block runs: bars on a terminal, else a line now and then."""
+    if not terminal:
+        yield _Lines()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+    )
+    with Display(*columns, console=Console(stderr=True)) as display:
+        yield _Bars(display)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, stage: str, progress: Progress) -> None:
+        now = time.monotonic()
+        ended = progress.expected is not None and progress.rows >= progress.expected > 0
+        if now - self._last.setdefault(stage, now) < PLAIN_SECONDS and not ended:
+            return
+        if ended and self._last.get(f"{stage} ended"):
+            return
+        self._last[stage] = now
+        self._last[f"{stage} ended"] = float(ended)
+        LOG.info("%s", line_of(stage, progress))
+
+
+class _Bars:
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._tasks: dict[str, int] = {}
+
+    def __call__(self, stage: str, progress: Progress) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._display.add_task(stage, total=None, told="")
+        rate = progress.rows / progress.seconds if progress.seconds > 0 else 0.0
+        left = time_left(progress)
+        told = f"{rate:,.0f}/s" + (f", {clock(left)} left" if left else "")
+        self._display.update(
+            self._tasks[stage],  # type: ignore[arg-type]
+            completed=progress.rows,
+            total=progress.expected,
+            told=told,
+        )
+
+
+def summary(report: SyncReport, database: str, log: str) -> str:
+    """What a sync did, for a person: totals, counts by table, the first errors."""
+    records = sum(counts.fetched for counts in report.tables.values())
+    rate = records / report.seconds if report.seconds else 0.0
+    state = "complete" if report.complete else "INCOMPLETE"
+    total = (
+        f"{report.source}: {state}. {records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second), "
+        f"{report.requests:,} requests, {report.retries:,} retries."
+    )
+    lines = [total, ""]
+    names = ("expected", "fetched", "inserted", "updated", "unchanged", "vanished", "rejected")
+    width = max((len(name) for name in report.tables), default=5)
+    lines.append(f"{'table':<{width}} " + "".join(f"{name:>11}" for name in names))
+    for table, counts in report.tables.items():
+        values = [getattr(counts, name) for name in names]
+        lines.append(
+            f"{table:<{width}} " + "".join(f"{'?' if value is None else format(value, ','):>11}" for value in values)
+        )
+    if report.failures:
+        lines += ["", f"{len(report.failures)} failed:"]
+        lines += [f"  {failure.unit}: {failure.error}" for failure in report.failures[:FIRST_ERRORS]]
+        if len(report.failures) > FIRST_ERRORS:
+            lines.append(f"  and {len(report.failures) - FIRST_ERRORS} more, in the table _run_failures")
+        lines.append("What came is stored; the next sync fetches what is missing.")
+    lines += ["", f"database  {database}", f"log       {log}"]
+    return "\n".join(lines)

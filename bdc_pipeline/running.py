@@ -1,0 +1,194 @@
+"""Running a source's assets from the command line: the same assets, ops and I/O manager that the UI runs.
+
+A sync is a few Dagster runs in this process, one after the other, since assets of different partitions cannot share
+one. They have one entry in the ledger, from which the report is made. With DAGSTER_HOME set they are recorded there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from dagster._utils.error import SerializableErrorInfo
+
+from bdc_pipeline import settings
+from bdc_pipeline.warehouse import ledger
+from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
+from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.stream import Effort
+from bdc_pipeline.warehouse.table import Schema
+
+LOG = logging.getLogger("bdc_pipeline")
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Assets that are materialized in one go.
+
+    Args:
+        name: how it is called in messages and on the progress display.
+        assets: their definition.
+        partitions_def: their dynamic partitions; None for assets without.
+        keys: the partitions to materialize, registered where they are new.
+        config: the configuration of their ops.
+    """
+
+    name: str
+    assets: dg.AssetsDefinition
+    partitions_def: dg.DynamicPartitionsDefinition | None = None
+    keys: Sequence[str] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Interrupted(Exception):  # noqa: N818  (the user's wish, not an error)
+    """The user stopped the sync; what had arrived is stored. Carries the report of what was done."""
+
+    def __init__(self, report: SyncReport) -> None:
+        super().__init__("interrupted")
+        self.report = report
+
+
+def contiguous(order: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """The wanted partitions as ranges of neighbours, first and last of each: one run can do one range."""
+    chosen, ranges = set(wanted), list[tuple[str, str]]()
+    previous_chosen = False
+    for key in order:
+        if key in chosen:
+            ranges = [*ranges[:-1], (ranges[-1][0], key)] if previous_chosen else [*ranges, (key, key)]
+        previous_chosen = key in chosen
+    return ranges
+
+
+@contextlib.contextmanager
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME, or one in memory that is gone afterwards.
+
+    Raises:
+        SettingsError: DAGSTER_HOME cannot be used.
+    """
+    home = settings.dagster_home()
+    if home is None:
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield instance
+        return
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        instance = dg.DagsterInstance.get()
+    except (OSError, dg.DagsterError) as error:
+        raise settings.SettingsError(f"DAGSTER_HOME '{home}' cannot be used: {error}") from None
+    with instance:
+        yield instance
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    schema: Schema,
+    path: Path,
+    resources: Callable[[str, str], Mapping[str, Any]],
+    *,
+    before: Effort,
+    started: float,
+) -> SyncReport:
+    """Materializes stages one after the other and reports what came of it.
+
+    Args:
+        stages: what to materialize; one that fails does not stop those after it.
+        schema: of the source.
+        path: its database file.
+        resources: makes the resources for a run of the ledger and a stage's name.
+        before: requests made before, to find out what there is.
+        started: `time.monotonic()` when the sync began.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    run_id = str(uuid.uuid4())
+    problems: list[Failure] = []
+    try:
+        with dagster_instance() as instance:
+            for stage in stages:
+                problems += _run_stage(stage, instance, resources(run_id, stage.name))
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        problems.append(Failure("sync", "interrupted: what had arrived is stored, the rest comes with the next sync"))
+        raise Interrupted(_report(schema, path, run_id, problems, before, started)) from None
+    return _report(schema, path, run_id, problems, before, started)
+
+
+def _run_stage(stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any]) -> list[Failure]:
+    if stage.partitions_def is None:
+        return _materialize(stage, instance, resources, {})
+    name = str(stage.partitions_def.name)
+    registered = set(instance.get_dynamic_partitions(name))
+    instance.add_dynamic_partitions(name, [key for key in stage.keys if key not in registered])
+    ranges = contiguous(instance.get_dynamic_partitions(name), stage.keys)
+    return [
+        failure
+        for first, last in ranges
+        for failure in _materialize(stage, instance, resources, {RANGE_START: first, RANGE_END: last})
+    ]
+
+
+def _materialize(
+    stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any], tags: Mapping[str, str]
+) -> list[Failure]:
+    """Runs a stage; returns what failed in a step before or after its drain, which the ledger does not know."""
+    result = dg.materialize(
+        [stage.assets],
+        instance=instance,
+        resources=resources,
+        tags=dict(tags),
+        run_config={
+            "ops": {stage.assets.node_def.name: {"ops": dict(stage.config)}} if stage.config else {},
+            # the command line has a log of its own
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+        raise_on_error=False,
+    )
+    found = []
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        failure = event.step_failure_data
+        told = failure.user_failure_data
+        if told is not None and "told_in_ledger" in (told.metadata or {}):
+            continue
+        found.append(Failure(stage.name, str(told.description).strip() if told else _cause(failure.error)))
+    return found
+
+
+def _cause(error: SerializableErrorInfo | None) -> str:
+    """What is behind an error that nobody foresaw: Dagster wraps it. Its traceback goes to the log."""
+    if error is None:
+        return "failed"
+    LOG.debug("%s", error.to_string())
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()
+
+
+def _report(
+    schema: Schema, path: Path, run_id: str, problems: Sequence[Failure], before: Effort, started: float
+) -> SyncReport:
+    with Store(path, schema) as store:
+        report = ledger.report_of(store.connection, run_id)
+        if report is None:
+            report = SyncReport(
+                source=schema.source, complete=False, seconds=0, requests=0, retries=0, tables={}, failures=[]
+            )
+            report.tables = {table.name: TableCounts() for table in schema.tables}
+    report.requests += before.requests
+    report.retries += before.retries
+    report.seconds = round(time.monotonic() - started, 3)
+    report.failures += problems
+    report.complete = report.complete and not report.failures
+    return report
