@@ -57,14 +57,16 @@ class Progress:
 class Drained:
     """What a drain did, as committed.
 
-    `complete` and `incomplete` hold, by table name, the partitions (None for a table without) and, for the
-    incomplete ones, why.
+    `complete`, `limited` and `incomplete` hold, by table name, the partitions (None for a table without) and, for the
+    incomplete ones, why. Limited ones were cut short by an option: nothing is missing of what was asked for, but they
+    are not complete.
     """
 
     run_id: str
     counts: dict[str, TableCounts]
     complete: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
     incomplete: dict[str, dict[str | None, str]] = field(default_factory=lambda: defaultdict(dict))
+    limited: dict[str, list[str | None]] = field(default_factory=lambda: defaultdict(list))
     partition_counts: dict[str, dict[str | None, int]] = field(default_factory=lambda: defaultdict(dict))
     rejects: list[Reject] = field(default_factory=list)
     effort: Effort = field(default_factory=Effort)
@@ -72,7 +74,7 @@ class Drained:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether nothing is missing of what was asked for."""
         return not any(self.incomplete.values())
 
 
@@ -237,6 +239,8 @@ class _Drain:
         # what came and was gone before the end was fetched too
         counts.expected = _plus(_plus(counts.expected, event.expected), len(event.gone))
         self.store.forget(table, event.gone)
+        if event.gone:
+            counts.vanished += self.store.vanish_keys(table, event.gone, now_text())
         if event.full and not event.limited:
             short = self._short_of(event)
             if short:
@@ -280,8 +284,10 @@ class _Drain:
         covered = not event.limited and (event.full or bool(known and known.verified_at))
         rejected_now = len(self._reject_keys[table.name].get(partition, ()))
         total = event.expected if event.full and len(event.partitions) == 1 else event.totals.get(partition or "")
-        explained = event.full or total is None or total == stored + rejected
-        covered = covered and explained
+        # fewer than the source counts: some are missing. More: some came after it counted, or were deleted since
+        short = not event.full and not event.limited and total is not None and stored + rejected < total
+        never = not event.full and not event.limited and not (known and known.verified_at)
+        covered = covered and not short
         complete = covered and not missed and not rejected_now
         values: dict[str, object] = {"stored": stored, "rejected": rejected, "complete": int(complete)}
         if total is not None:
@@ -296,9 +302,13 @@ class _Drain:
             # changes alone do not explain the source's count: the next run lists this partition in full
             values["verified_at"] = None
         ledger.record_partition(self.store, table, partition, self.run_id, now, values)
-        if not explained and not event.limited and total is not None:
-            unit = f"{table.name} {_named((partition,))}"
+        unit = f"{table.name} {_named((partition,))}"
+        if short and total is not None:
             self._miss(table, (partition,), unit, _unaccounted(total, stored, rejected))
+        elif never:
+            self._miss(table, (partition,), unit, "only its changes were fetched, and it was never listed in full")
+        if event.limited:
+            self.result.limited[table.name].append(partition)
         self._covered[table.name][partition] = covered
         self.result.partition_counts[table.name][partition] = live
 
@@ -417,7 +427,7 @@ class _Drain:
         for table in self.tables.values():
             facts[f"{table.name}_last_sync"] = facts["last_sync"]
             facts[f"{table.name}_count"] = str(self.store.live(table))
-        if self.result.is_complete:
+        if self.result.is_complete and not self.result.limited:
             facts["last_complete_sync"] = facts["last_sync"]
         return facts
 

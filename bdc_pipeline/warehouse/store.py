@@ -405,6 +405,11 @@ class Store:
         sql = f"UPDATE {quoted(table.stored)} AS t SET vanished_at = ? WHERE {self._unseen(table, where[0])}"
         return self.connection.execute(sql, (now, *where[1], before)).rowcount
 
+    def vanish_keys(self, table: Table, keys: Sequence[int | str], now: str) -> int:
+        """Marks rows by key as vanished and returns how many; for tables whose key is one column. Inside a transaction."""
+        sql = f"UPDATE {quoted(table.stored)} SET vanished_at = ? WHERE {quoted(table.key[0])} = ? AND vanished_at IS NULL"
+        return self.connection.executemany(sql, [(now, key) for key in keys]).rowcount
+
     def _unseen(self, table: Table, where: str) -> str:
         join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
         return (

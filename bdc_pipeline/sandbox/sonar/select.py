@@ -22,6 +22,8 @@ from bdc_pipeline.sandbox.sonar.tables import NEVER, Table, World
 
 #: What comes back unasked, at the root and inside each entity.
 SMALL_PAGE = 15
+#: So many rows are looked at one by one rather than by an index.
+_FEW = 2000
 IdFilter = Literal["honoured", "ignored", "refused"]
 
 Rows = Sequence[int]
@@ -221,11 +223,24 @@ def _order(table: Table, rows: Rows, sorter: Sequence[Arguments] | None) -> Rows
 
 @dataclass
 class _Conditions:
-    """What one Search asks for: bounds on the row number, and whatever has to be looked at row by row."""
+    """What one Search asks for: bounds on the row number, ranges of links, and whatever has to be looked at row by row."""
 
+    world: World
+    table: Table
     low: int = 0
     high: int = 2**62
+    #: attribute -> lowest and highest value
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     keeps: list[Keep] = field(default_factory=list)
+
+    def within(self, attribute: str, sign: str, value: int) -> None:
+        """Narrow the range of an attribute."""
+        low, high = self.ranges.get(attribute, (-(2**63), 2**63))
+        if sign in {"EQ", "GTE", "GT"}:
+            low = max(low, value + (sign == "GT"))
+        if sign in {"EQ", "LTE", "LT"}:
+            high = min(high, value - (sign == "LT"))
+        self.ranges[attribute] = (low, high)
 
     def of(self, rows: Rows) -> Rows:
         if self.low > 0 or self.high < 2**62:
@@ -233,9 +248,30 @@ class _Conditions:
                 rows = range(max(rows.start, self.low), max(self.low, min(rows.stop, self.high)))
             else:
                 rows = rows[bisect_left(rows, self.low) : bisect_left(rows, self.high)]
+        for attribute, (low, high) in self.ranges.items():
+            rows = self._in_range(rows, attribute, low, high)
         for keep in self.keeps:
             rows = keep(rows)
         return rows
+
+
+    def _in_range(self, rows: Rows, attribute: str, low: int, high: int) -> Rows:
+        if len(rows) <= _FEW:
+            values = _comparable(self.table, attribute, rows)
+            return [n for n, v in zip(rows, values, strict=True) if isinstance(v, int) and low <= v <= high]
+        keys, order = self.world.remember(("index", self.table.name, attribute), lambda: _index(self.table, attribute))
+        found = sorted(order[bisect_left(keys, low) : bisect_right(keys, high)])
+        if isinstance(rows, range):
+            return found[bisect_left(found, rows.start) : bisect_left(found, rows.stop)]
+        places = [bisect_left(rows, n) for n in found]
+        return [n for n, place in zip(found, places, strict=True) if place < len(rows) and rows[place] == n]
+
+
+def _index(table: Table, attribute: str) -> tuple[array[int], array[int]]:
+    """The values of an attribute in their order, and the rows that have them."""
+    values = _comparable(table, attribute, range(len(table)))
+    pairs = sorted((v, n) for n, v in enumerate(values) if isinstance(v, int))
+    return array("q", [v for v, _ in pairs]), array("q", [n for _, n in pairs])
 
 
 @dataclass
@@ -248,7 +284,11 @@ class _Selection:
     @property
     def is_cheap(self) -> bool:
         """Whether bounds decide it all."""
-        return not self.besides.keeps and len(self.alternatives) <= 1 and not any(a.keeps for a in self.alternatives)
+        return (
+            not self.besides.keeps
+            and len(self.alternatives) <= 1
+            and not any(a.keeps or a.ranges for a in self.alternatives)
+        )
 
     def of(self, rows: Rows) -> Rows:
         rows = self.besides.of(rows)
@@ -260,7 +300,7 @@ class _Selection:
 
 
 def _compile(world: World, table: Table, arguments: Arguments, rules: Rules) -> _Selection:
-    besides = _Conditions()
+    besides = _Conditions(world, table)
     for name, value in arguments.items():
         if name not in _LIST_ARGUMENTS:
             _add_equality(besides, table, name, value)
@@ -274,7 +314,7 @@ def _compile(world: World, table: Table, arguments: Arguments, rules: Rules) -> 
 
 
 def _compile_search(world: World, table: Table, search: Arguments, rules: Rules) -> _Conditions:
-    conditions = _Conditions()
+    conditions = _Conditions(world, table)
     for kind, entries in search.items():
         if kind == "reverse_relation_filters" and entries:
             conditions.keeps.append(_by_relation(world, table, entries, rules))
@@ -307,6 +347,8 @@ def _add(conditions: _Conditions, table: Table, kind: str, entry: Any, rules: Ru
             _bound(conditions, table, sign, value)
         elif attribute == "updated_at":
             conditions.keeps.append(_changed(table, sign, value))
+        elif kind == "integer_fields" and attribute.endswith("_id") and sign != "NEQ":
+            conditions.within(attribute, sign, value)
         else:
             conditions.keeps.append(_compared(table, attribute, sign, value))
 

@@ -167,9 +167,10 @@ class World:
     _memory: OrderedDict[object, tuple[int, Any]] = field(default_factory=OrderedDict)
 
     def remember(self, key: object, make: Callable[[], Any]) -> Any:
-        """The result of `make`, computed once for a key until the next change; the last 64 keys are kept."""
+        """The result of `make`, computed once for a key until the next change; the 64 keys used last are kept."""
         known = self._memory.get(key)
         if known is not None and known[0] == self.clock:
+            self._memory.move_to_end(key)
             return known[1]
         made = make()
         self._memory[key] = (self.clock, made)
