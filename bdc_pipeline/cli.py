@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -192,7 +191,7 @@ def _tell(report: SyncReport, database: Path, log: Path, *, as_json: bool) -> in
 
     from bdc_pipeline.progress import summary  # noqa: PLC0415
 
-    text = summary(report, str(database), str(log))
+    text = summary(report, database, log)
     LOG.debug("%s", text)
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
@@ -257,14 +256,20 @@ def _start_logging(directory: Path, *, verbose: bool, secrets: list[str]) -> Pat
 @click.option(
     "--latency-ms", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Latency of the sandbox."
 )
-def demo(scale: str, latency_ms: int) -> NoReturn:
+def demo(scale: Any, latency_ms: int) -> None:
     """Starts a sandbox with generated data on a free loopback port and syncs from it, twice."""
     from bdc_pipeline.demo import run  # noqa: PLC0415
 
-    sys.exit(run(scale, latency_ms))
+    with _told_in_sentences():
+        sys.exit(run(scale, latency_ms))
 
 
-def command_line() -> NoReturn:
-    """`python -m bdc_pipeline`."""
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    main()
+@main.command(context_settings=HELP)
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the web UI.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; the UI has no login.")
+def ui(port: int, host: str) -> None:
+    """Starts Dagster's web UI and daemon; with a sandbox where SONAR_URL is not set."""
+    from bdc_pipeline.ui import run  # noqa: PLC0415
+
+    with _told_in_sentences():
+        sys.exit(run(port, host))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -109,29 +112,43 @@ class _Bars:
         )
 
 
-def summary(report: SyncReport, database: str, log: str) -> str:
-    """What a sync did, for a person: totals, counts by table, the first errors."""
+def summary(report: SyncReport, database: Path, log: Path | None = None) -> str:
+    """What a sync did, for a person: totals, counts by table with what the file holds now, the first errors."""
     records = sum(counts.fetched for counts in report.tables.values())
     rate = records / report.seconds if report.seconds else 0.0
     state = "complete" if report.complete else "INCOMPLETE"
-    total = (
-        f"{report.source}: {state}. {records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second), "
-        f"{report.requests:,} requests, {report.retries:,} retries."
-    )
-    lines = [total, ""]
-    names = ("expected", "fetched", "inserted", "updated", "unchanged", "vanished", "rejected")
-    width = max((len(name) for name in report.tables), default=5)
-    lines.append(f"{'table':<{width}} " + "".join(f"{name:>11}" for name in names))
-    for table, counts in report.tables.items():
-        values = [getattr(counts, name) for name in names]
-        lines.append(
-            f"{table:<{width}} " + "".join(f"{'?' if value is None else format(value, ','):>11}" for value in values)
-        )
+    cost = f"{report.requests:,} requests, {report.retries:,} retries"
+    lines = [f"{report.source}: {state}. {records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second), {cost}."]
+    if report.tables:
+        lines += ["", *_table(report, stored_counts(database))]
     if report.failures:
         lines += ["", f"{len(report.failures)} failed:"]
         lines += [f"  {failure.unit}: {failure.error}" for failure in report.failures[:FIRST_ERRORS]]
         if len(report.failures) > FIRST_ERRORS:
             lines.append(f"  and {len(report.failures) - FIRST_ERRORS} more, in the table _run_failures")
         lines.append("What came is stored; the next sync fetches what is missing.")
-    lines += ["", f"database  {database}", f"log       {log}"]
+    lines += ["", f"database  {os.path.relpath(database)}"]
+    if log is not None:
+        lines.append(f"log       {os.path.relpath(log)}")
     return "\n".join(lines)
+
+
+def _table(report: SyncReport, stored: Mapping[str, int]) -> list[str]:
+    names = ("expected", "fetched", "inserted", "updated", "unchanged", "vanished", "rejected")
+    width = max(len(name) for name in report.tables)
+    lines = [f"{'table':<{width}} " + "".join(f"{name:>11}" for name in (*names, "stored"))]
+    for table, counts in report.tables.items():
+        values = [*(getattr(counts, name) for name in names), stored.get(table)]
+        told = ("?" if value is None else f"{value:,}" for value in values)
+        lines.append(f"{table:<{width}} " + "".join(f"{text:>11}" for text in told))
+    return lines
+
+
+def stored_counts(database: Path) -> dict[str, int]:
+    """How many rows each table holds that have not vanished, as the last drain noted; empty without a file."""
+    if not database.is_file():
+        return {}
+    with contextlib.closing(sqlite3.connect(database)) as connection, contextlib.suppress(sqlite3.Error):
+        found = connection.execute("SELECT key, value FROM metadata WHERE key LIKE '%_count'")
+        return {str(key).removesuffix("_count"): int(value) for key, value in found}
+    return {}

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-
-from dagster._utils.error import SerializableErrorInfo
+from dagster._core.errors import DagsterExecutionInterruptedError  # has no public name
+from dagster_shared.error import SerializableErrorInfo
 
 from bdc_pipeline import settings
 from bdc_pipeline.warehouse import ledger
