@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -138,6 +139,8 @@ def sonar(**options: Any) -> NoReturn:
     if options["customers_only"] and options["inventory_only"]:
         raise click.UsageError("--customers-only and --inventory-only leave nothing to sync; give one of them.")
     database = (options["database"] or settings.database_path("sonar")).expanduser().absolute()
+    # a service manager's stop is as orderly as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _told_in_sentences():
         found = settings.sonar()
         log = _start_logging(database.parent, verbose=options["verbose"], secrets=[found.token])

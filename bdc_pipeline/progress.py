@@ -126,11 +126,19 @@ def summary(report: SyncReport, database: Path, log: Path | None = None) -> str:
         lines += [f"  {failure.unit}: {failure.error}" for failure in report.failures[:FIRST_ERRORS]]
         if len(report.failures) > FIRST_ERRORS:
             lines.append(f"  and {len(report.failures) - FIRST_ERRORS} more, in the table _run_failures")
-        lines.append("What came is stored; the next sync fetches what is missing.")
-    lines += ["", f"database  {os.path.relpath(database)}"]
+        lines.append(
+            "What came is stored; the next sync fetches what is missing." if records else "Nothing was fetched."
+        )
+    lines += ["", f"database  {_short(database)}"]
     if log is not None:
-        lines.append(f"log       {os.path.relpath(log)}")
+        lines.append(f"log       {_short(log)}")
     return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    """A path below the working directory by its rest, another one whole."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def _table(report: SyncReport, stored: Mapping[str, int]) -> list[str]:

@@ -120,7 +120,9 @@ def run_stages(
             for stage in stages:
                 problems += _run_stage(stage, instance, resources(run_id, stage.name))
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        problems.append(Failure("sync", "interrupted: what had arrived is stored, the rest comes with the next sync"))
+        problems.insert(
+            0, Failure("sync", "interrupted: what had arrived is stored, the rest comes with the next sync")
+        )
         raise Interrupted(_report(schema, path, run_id, problems, before, started)) from None
     return _report(schema, path, run_id, problems, before, started)
 
@@ -158,6 +160,8 @@ def _materialize(
     found = []
     for event in result.filter_events(lambda event: event.is_step_failure):
         failure = event.step_failure_data
+        if failure.error_source.name == "INTERRUPT":
+            raise KeyboardInterrupt  # Dagster took it for this run's alone; it was meant for the whole sync
         told = failure.user_failure_data
         if told is not None and "told_in_ledger" in (told.metadata or {}):
             continue
@@ -188,6 +192,6 @@ def _report(
     report.requests += before.requests
     report.retries += before.retries
     report.seconds = round(time.monotonic() - started, 3)
-    report.failures += problems
+    report.failures = [*problems, *report.failures]
     report.complete = report.complete and not report.failures
     return report

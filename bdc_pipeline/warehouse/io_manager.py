@@ -4,7 +4,7 @@ An asset's op returns a stream (see `stream.py`) or a DataFrame; this I/O manage
 tells Dagster what came of it, and marks as materialized just those partitions that are complete.
 """
 
-import math
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 import msgspec
+import numpy as np
 import pandas as pd
 
 from bdc_pipeline import settings
@@ -90,9 +91,13 @@ class SQLiteIOManager(dg.IOManager):
                 materialized, and what came of the others is stored.
         """
         if isinstance(obj, Sibling):
-            drained = obj.stream.drained
-            if drained is not None:
-                self._describe(context, obj.stream, obj.table, drained)
+            if obj.stream.drained is None:
+                raise dg.Failure(
+                    f"{context.asset_key.to_user_string()} came before the stream that fills it was drained. Yield the "
+                    "stream as the op's first output, its siblings after it.",
+                    allow_retries=False,
+                )
+            self._describe(context, obj.stream, obj.table, obj.stream.drained)
             return
         stream = self._stream_of(context, obj)
         table = self._table(context.asset_key)
@@ -154,9 +159,8 @@ class SQLiteIOManager(dg.IOManager):
                 context.log_event(
                     dg.AssetMaterialization(asset_key(table, stream.schema), partition=key, metadata={**shared, **own})
                 )
-        problems = [
-            problem for incomplete in drained.incomplete.values() for problem in dict.fromkeys(incomplete.values())
-        ]
+        # sibling tables often miss the same page
+        problems = list(dict.fromkeys(p for incomplete in drained.incomplete.values() for p in incomplete.values()))
         wanted = len(keys) if keys is not None else 1
         asked: Sequence[str | None] = (None,) if keys is None else keys
         short = {key for table in stream.tables for key in asked if key not in drained.complete[table.name]}
@@ -221,19 +225,22 @@ def load(
     present = [str(row[1]) for row in store.connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
     if missing := [column for column in columns or () if column not in present]:
         raise KeyError(f"{table.name} has no column {', '.join(missing)}; it has {', '.join(present)}.")
-    names = ", ".join(map(quoted, columns or present))
-    order = ", ".join(map(quoted, table.key))
-    frames = []
-    # by chunks: a condition of a thousand ranges is deeper than SQLite's limit
+    names = list(columns or present)
+    # the key comes along to sort by: chunks of partitions come in any order
+    selected = ", ".join(map(quoted, (*names, *table.key)))
+    vanished = "" if include_vanished else " AND vanished_at IS NULL"
+    rows: list[tuple[Any, ...]] = []
+    # by chunks: a statement binds 32,766 values at most
     groups: list[Sequence[str] | None] = (
         [None] if partitions is None else [partitions[i : i + 200] for i in range(0, len(partitions), 200)]
     )
-    for group in groups or [()]:
+    for group in groups:
         where, values = table.where(group)
-        vanished = "" if include_vanished else " AND vanished_at IS NULL"
-        sql = f"SELECT {names} FROM {quoted(table.name)} WHERE {where}{vanished} ORDER BY {order}"
-        frames.append(pd.read_sql_query(sql, store.connection, params=list(values)))
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+        rows += store.connection.execute(f"SELECT {selected} FROM {quoted(table.name)} WHERE {where}{vanished}", values)
+    rows.sort(key=operator.itemgetter(slice(len(names), None)))
+    # one DataFrame of all: of parts, an empty one would change the types of the others
+    frame = pd.DataFrame.from_records(rows, columns=[*names, *table.key], coerce_float=True)
+    return frame.iloc[:, : len(names)]
 
 
 # -- what the UI shows -----------------------------------------------------------------------------------------
@@ -344,6 +351,11 @@ class DataFrameStream:
                 f"The DataFrame for {table.name} has columns that the table does not: {', '.join(unknown)}.",
                 allow_retries=False,
             )
+        if len(set(self._frame.columns)) < len(self._frame.columns):
+            twice = ", ".join(name for name in names if list(self._frame.columns).count(name) > 1)
+            raise dg.Failure(
+                f"The DataFrame for {table.name} has columns more than once: {twice}.", allow_retries=False
+            )
         counts: dict[str | None, int] = dict.fromkeys(self._partitions or (None,), 0)
         # column by column and tolist(): SQLite would keep numpy's integers and booleans as blobs
         columns = [self._frame[name].tolist() for name in names]
@@ -384,14 +396,15 @@ class DataFrameStream:
 
 
 def _plain(value: Any) -> Any:
-    """None for what pandas takes for missing; timestamps as datetimes."""
-    if value is None or value is pd.NaT or value is pd.NA:
-        return None
-    if isinstance(value, float) and math.isnan(value):
-        return None
+    """None for what pandas takes for missing; timestamps as datetimes, numpy's values as Python's."""
     if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime()
-    return value
+        return value.to_pydatetime(warn=False)
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return None
+    # `tolist()` leaves those in a column of objects as they are
+    if isinstance(value, np.datetime64):
+        return pd.Timestamp(value).to_pydatetime(warn=False)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 # -- the resource ----------------------------------------------------------------------------------------------

@@ -254,7 +254,6 @@ class _Conditions:
             rows = keep(rows)
         return rows
 
-
     def _in_range(self, rows: Rows, attribute: str, low: int, high: int) -> Rows:
         if len(rows) <= _FEW:
             values = _comparable(self.table, attribute, rows)

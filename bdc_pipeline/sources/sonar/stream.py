@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -248,12 +248,10 @@ class SonarStream:
     def _end(self, progress: _Progress) -> Iterator[Event]:
         progress.ended = True
         listing, paging, table = progress.listing, progress.paging, progress.entity.table
-        refused = self._refused.get(listing.root)
-        if refused:
+        if refused := self._refused.get(listing.root):
             progress.problems["as a whole"] = str(refused)
-        failures = {} if refused else paging.failures
-        for ask, error in sorted(failures.items(), key=lambda item: (item[0].size, item[0].page)):
-            progress.problems[f"page {ask.page}" + ("" if ask.size == paging.size else f" of {ask.size}")] = str(error)
+        else:
+            progress.problems |= _by_error(paging.failures)
         if not progress.problems and paging.shortfall:
             progress.problems["count"] = paging.shortfall
         partitions: tuple[str | None, ...] = listing.blocks or (None,)
@@ -312,6 +310,30 @@ class _PageTask(Task[Fetched]):
             return stream.fetch(progress, ask)
 
         return cls(f"{progress.listing.name} page {ask.page}", run, progress, ask)
+
+
+def _by_error(failures: Mapping[Ask, Exception]) -> dict[str, str]:
+    """Pages that failed, those with the same error together: `page 3`, `pages 1-4, 9`."""
+    pages: dict[tuple[str, int], list[int]] = {}
+    largest = max((ask.size for ask in failures), default=0)
+    for ask, error in failures.items():
+        pages.setdefault((str(error), ask.size), []).append(ask.page)
+    found: dict[str, str] = {}
+    for (text, size), numbers in pages.items():
+        of = "" if size == largest else f" of {size} records"
+        found[f"page{'s' if len(numbers) > 1 else ''} {_ranges(sorted(numbers))}{of}"] = text
+    return found
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers as `1-4, 9`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _partition_column(table: Table) -> str:

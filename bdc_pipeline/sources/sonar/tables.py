@@ -346,6 +346,41 @@ LOOKUPS = (GROUPS, STATUSES, TYPES, PRODUCTS, MODELS, MODEL_FIELDS, MANUFACTURER
 OF_CUSTOMERS = (CUSTOMERS, ADDRESSES, SERVICES, CUSTOMER_GROUPS)
 OF_INVENTORY = (INVENTORY_ITEMS, INVENTORY_FIELDS)
 
+# What the columns that a view joins or computes mean.
+_NOTES: Mapping[str, Mapping[str, str]] = {
+    "customers": {
+        "status": "The status's name (`statuses.name`)",
+        "account_type": "The type's name (`types.name`)",
+        "account_kind": "The type's kind (`types.type`): COMMERCIAL, RESIDENTIAL, ...",
+        "address": "First line of the address shown: a physical one that is served before others, the oldest of several; "
+        "the parent account's where the customer has none",
+        "street2": "Second line of it",
+        "address_id": "`addresses.id` of the address shown",
+        "address_customer_id": "The customer whose address it is: the parent account for a child without one",
+        "source": "Where the row comes from: `sonar`",
+    },
+    "services": {
+        "name": "Its name on the customer's bill: `name_override`, else the product's",
+        "product_name": "The product's name (`products.name`)",
+        "type": "The product's type: DATA, RECURRING, ...",
+        "technology_code": "The FCC's BDC code; NULL where Sonar's technology leaves open which, and for other services",
+        "active": "Whether the product can be sold (`products.enabled`)",
+        "customer_active": "Whether the customer's status is an active one, and the account neither archived nor gone",
+    },
+    "inventory_items": {
+        "model_name": "The model's name (`models.name`)",
+        "manufacturer_name": "The manufacturer's name (`manufacturers.name`)",
+        "mac_or_imsi": "The item's MAC address or IMSI, normalised where it can be read; its primary field before others",
+    },
+    "customer_inventory": {
+        "customer_id": "`customers.id`",
+        "inventory_item_id": "`inventory_items.id`",
+        "via": "What leads to the customer: `address` where the item stands at one, else `service`",
+        "service_customer_id": "The customer of the subscription that the item belongs to",
+        "disagrees": "1 where the address and the subscription lead to different customers; the address counts",
+    },
+}
+
 SCHEMA = Schema(
     "sonar",
     (*OF_CUSTOMERS, *OF_INVENTORY, *LOOKUPS),
@@ -357,4 +392,5 @@ SCHEMA = Schema(
             "stock, towers and trucks have no customer and are not in it.",
         ),
     ),
+    _NOTES,
 )
