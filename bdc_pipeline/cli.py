@@ -129,6 +129,8 @@ def sync_options(command: F) -> F:
 
 @sync.command(context_settings=HELP)
 @sync_options
+@click.option("--from", "first", type=click.IntRange(0), help="Only blocks from the one that holds this id on.")
+@click.option("--to", "last", type=click.IntRange(0), help="Only blocks up to the one that holds this id.")
 @click.option("--customers-only", is_flag=True, help="Leave the inventory out.")
 @click.option("--inventory-only", is_flag=True, help="Leave the customers out.")
 def sonar(**options: Any) -> NoReturn:
@@ -138,6 +140,10 @@ def sonar(**options: Any) -> NoReturn:
     """
     if options["customers_only"] and options["inventory_only"]:
         raise click.UsageError("--customers-only and --inventory-only leave nothing to sync; give one of them.")
+    if options["partitions"] and (options["first"], options["last"]) != (None, None):
+        raise click.UsageError("--partition names the blocks; leave --from and --to out, or it.")
+    if options["first"] is not None and options["last"] is not None and options["first"] > options["last"]:
+        raise click.UsageError(f"--from {options['first']} lies behind --to {options['last']}; no block is in between.")
     database = (options["database"] or settings.database_path("sonar")).expanduser().absolute()
     # a service manager's stop is as orderly as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -164,6 +170,7 @@ def _sync_sonar(options: dict[str, Any], database: Path, log: Path) -> int:
                 config=assets.SonarSyncConfig(force=options["force"], days=options["days"], limit=options["limit"]),
                 drain=command.drain_options(options),
                 partitions=options["partitions"],
+                between=_range(options["first"], options["last"]),
                 customers=not options["inventory_only"],
                 inventory=not options["customers_only"],
             )
@@ -186,6 +193,10 @@ def _sync_sonar(options: dict[str, Any], database: Path, log: Path) -> int:
                 failures=[Failure("sonar", str(error) or "interrupted before anything was fetched")],
             )
     return _tell(report, database, log, as_json=options["as_json"])
+
+
+def _range(first: int | None, last: int | None) -> tuple[int, int] | None:
+    return None if first is None and last is None else (first or 0, sys.maxsize if last is None else last)
 
 
 def _tell(report: SyncReport, database: Path, log: Path, *, as_json: bool) -> int:

@@ -33,6 +33,7 @@ class SonarSync:
     config: assets.SonarSyncConfig
     drain: DrainOptions
     partitions: Sequence[str] = ()
+    between: tuple[int, int] | None = None
     customers: bool = True
     inventory: bool = True
 
@@ -85,7 +86,7 @@ def _stages(asked: SonarSync) -> tuple[list[Stage], Effort]:
             if not keys:
                 keys = discover_blocks(client, entity, asked.resource.threads, stop, limit=asked.config.limit)
             # known blocks that the source has emptied are still to be compared with it
-            keys = _with_known(asked, entity, keys)
+            keys = _chosen(asked, _with_known(asked, entity, keys))
             if keys:
                 stages.append(Stage(name, definition, partitions, keys, {plan: config}))
         before += client.effort()
@@ -97,6 +98,15 @@ def _with_known(asked: SonarSync, entity: e.Entity, keys: list[str]) -> list[str
         return keys
     known = assets.read_states(asked.database, (entity.table,))[entity.table.name]
     return sorted({*keys, *known}, key=lambda key: int(key.partition("-")[0]))
+
+
+def _chosen(asked: SonarSync, keys: list[str]) -> list[str]:
+    """The blocks that hold ids of the range asked for."""
+    if asked.between is None:
+        return keys
+    first, last = asked.between
+    bounds = {key: IdBlocks("id", t.BLOCK).bounds(key) for key in keys}
+    return [key for key, (low, high) in bounds.items() if low <= last and first <= high]
 
 
 def drain_options(options: Mapping[str, Any]) -> DrainOptions:
