@@ -145,8 +145,7 @@ def sonar(**options: Any) -> NoReturn:
     if options["first"] is not None and options["last"] is not None and options["first"] > options["last"]:
         raise click.UsageError(f"--from {options['first']} lies behind --to {options['last']}; no block is in between.")
     database = (options["database"] or settings.database_path("sonar")).expanduser().absolute()
-    # a service manager's stop is as orderly as Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _stop_on_signals()
     with _told_in_sentences():
         found = settings.sonar()
         log = _start_logging(database.parent, verbose=options["verbose"], secrets=[found.token])
@@ -193,6 +192,13 @@ def _sync_sonar(options: dict[str, Any], database: Path, log: Path) -> int:
                 failures=[Failure("sonar", str(error) or "interrupted before anything was fetched")],
             )
     return _tell(report, database, log, as_json=options["as_json"])
+
+
+def _stop_on_signals() -> None:
+    """A service manager's stop is as orderly as Ctrl-C, and Ctrl-C works where a shell in the background ignores it,
+    for child processes too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _range(first: int | None, last: int | None) -> tuple[int, int] | None:
@@ -285,5 +291,6 @@ def ui(port: int, host: str) -> None:
     """Starts Dagster's web UI and daemon; with a sandbox where SONAR_URL is not set."""
     from bdc_pipeline.ui import run  # noqa: PLC0415
 
+    _stop_on_signals()
     with _told_in_sentences():
         sys.exit(run(port, host))

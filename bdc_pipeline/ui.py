@@ -7,9 +7,7 @@ something to press. With SONAR_URL nothing is asked of it until a person starts 
 from __future__ import annotations
 
 import contextlib
-import importlib.resources
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,9 +19,13 @@ import dagster as dg
 from bdc_pipeline import settings
 from bdc_pipeline.demo import directory, point_at
 from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.running import prepare_home
 from bdc_pipeline.sandbox import SandboxOptions, running
 from bdc_pipeline.sources.sonar import assets
 from bdc_pipeline.sources.sonar import entities as e
+
+STOP_SECONDS = 15.0
+"""How long Dagster may take to end its processes."""
 
 
 def home() -> Path:
@@ -33,14 +35,7 @@ def home() -> Path:
         SettingsError: it is not absolute or cannot be made.
     """
     path = settings.dagster_home() or settings.data_dir() / ".dagster"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not (path / "dagster.yaml").exists():
-            source = importlib.resources.files("bdc_pipeline") / "dagster.yaml"
-            with importlib.resources.as_file(source) as shipped:
-                shutil.copyfile(shipped, path / "dagster.yaml")
-    except OSError as error:
-        raise settings.SettingsError(f"DAGSTER_HOME '{path}' cannot be used ({error.strerror or error}).") from None
+    prepare_home(path)
     return path
 
 
@@ -54,12 +49,29 @@ def run(port: int, host: str) -> int:
     # several processes that first touch an empty instance at once would corrupt it: this one is alone
     with dg.DagsterInstance.get() as instance, _something_to_ask(instance):
         click.echo(f"Dagster's web UI comes up on http://{host}:{port} in some 15 seconds; Ctrl-C ends it.", err=True)
-        arguments = ["dev", "-m", "bdc_pipeline.definitions", "-p", str(port), "-h", host]
+        arguments = ["dev", *_location(), "-p", str(port), "-h", host]
         process = subprocess.Popen([sys.executable, "-m", "dagster", *arguments])  # noqa: S603  (our own arguments)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             return process.wait()
-        process.terminate()
-        return process.wait()
+        except KeyboardInterrupt:
+            _end(process)
+            return 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends Dagster, which ends its own processes."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _location() -> list[str]:
+    """Where Dagster finds the definitions: the checkout's workspace.yaml names the location, an installed package is alone."""
+    workspace = Path(__file__).resolve().parent.parent / "workspace.yaml"
+    return ["-w", str(workspace)] if workspace.is_file() else ["-m", "bdc_pipeline.definitions"]
 
 
 @contextlib.contextmanager
