@@ -46,9 +46,16 @@ def run(scale: Scale, latency_ms: int) -> int:
         SettingsError, StoreError: the directory or the file cannot be used.
     """
     data = directory()
+    # generated partitions have no place among the recorded runs of a real source
+    os.environ.pop(settings.DAGSTER_HOME.name, None)
     database = data / settings.DATABASE_FILES["sonar"]
-    for path in (database, Path(f"{database}-wal"), Path(f"{database}-shm")):
-        path.unlink(missing_ok=True)  # each demo begins with nothing; this directory holds generated data alone
+    try:
+        for path in (database, Path(f"{database}-wal"), Path(f"{database}-shm")):
+            path.unlink(missing_ok=True)  # each demo begins with nothing; this directory holds generated data alone
+    except OSError as error:
+        raise settings.SettingsError(
+            f"{data} cannot be used ({error.strerror or error}). Name a directory that you can write to with BDC_DATA_DIR."
+        ) from None
     click.echo(f"Starting a sandbox of Sonar: generated data, scale {scale}, {latency_ms} ms a request ...")
     with running(SandboxOptions(scale=scale, latency_ms=latency_ms)) as sandbox:
         point_at(sandbox, data)

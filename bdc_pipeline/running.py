@@ -7,7 +7,9 @@ one. They have one entry in the ledger, from which the report is made. With DAGS
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
 import logging
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +72,22 @@ def contiguous(order: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, s
     return ranges
 
 
+def prepare_home(path: Path) -> None:
+    """Makes a directory for Dagster's instance, with the project's dagster.yaml where it has none.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / "dagster.yaml").exists():
+            source = importlib.resources.files("bdc_pipeline") / "dagster.yaml"
+            with importlib.resources.as_file(source) as shipped:
+                shutil.copyfile(shipped, path / "dagster.yaml")
+    except OSError as error:
+        raise settings.SettingsError(f"DAGSTER_HOME '{path}' cannot be used ({error.strerror or error}).") from None
+
+
 @contextlib.contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """The instance of DAGSTER_HOME, or one in memory that is gone afterwards.
@@ -82,10 +100,10 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         with dg.DagsterInstance.ephemeral() as instance:
             yield instance
         return
+    prepare_home(home)
     try:
-        home.mkdir(parents=True, exist_ok=True)
         instance = dg.DagsterInstance.get()
-    except (OSError, dg.DagsterError) as error:
+    except Exception as error:  # noqa: BLE001  (YAML's, SQLAlchemy's, Alembic's: whatever Dagster's storage raises)
         raise settings.SettingsError(f"DAGSTER_HOME '{home}' cannot be used: {error}") from None
     with instance:
         yield instance

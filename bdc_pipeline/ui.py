@@ -29,12 +29,14 @@ STOP_SECONDS = 15.0
 
 
 def home() -> Path:
-    """DAGSTER_HOME, or `.dagster` in the data directory, with the project's dagster.yaml.
+    """DAGSTER_HOME, or `.dagster` beside the files that its runs write, with the project's dagster.yaml.
 
     Raises:
         SettingsError: it is not absolute or cannot be made.
     """
-    path = settings.dagster_home() or settings.data_dir() / ".dagster"
+    # what was materialized from generated data must not pass for a copy of the real source
+    data = settings.data_dir() if settings.read(settings.SONAR_URL) else directory()
+    path = settings.dagster_home() or data / ".dagster"
     prepare_home(path)
     return path
 

@@ -39,7 +39,13 @@ def public_columns(schema: Schema) -> dict[str, tuple[Described, ...]]:
             texts = known | {n: c.description for n, c in own.items()} | {n: text for n, _, text in BOOKKEEPING}
             texts |= schema.notes.get(name, {})
             found[name] = tuple(
-                Described(column, kind or "", column not in own or own[column].nullable, texts.get(column, ""))
-                for _, column, kind, *_ in connection.execute(f"PRAGMA table_info({quoted(name)})")
+                Described(
+                    column,
+                    kind or "",
+                    # a view's columns are never declared as NOT NULL
+                    not required and (column not in own or own[column].nullable),
+                    texts.get(column, ""),
+                )
+                for _, column, kind, required, *_ in connection.execute(f"PRAGMA table_info({quoted(name)})")
             )
     return found

@@ -155,7 +155,7 @@ class SQLiteIOManager(dg.IOManager):
         for table in stream.tables:
             shared = metadata_of(table, drained, self.path(stream.schema.source))
             for key in drained.complete[table.name]:
-                own = {"dagster/row_count": drained.partition_counts[table.name].get(key, 0)}
+                own = {_row_count(key): drained.partition_counts[table.name].get(key, 0)}
                 context.log_event(
                     dg.AssetMaterialization(asset_key(table, stream.schema), partition=key, metadata={**shared, **own})
                 )
@@ -180,10 +180,10 @@ class SQLiteIOManager(dg.IOManager):
         shared = metadata_of(table, drained, self.path(stream.schema.source))
         rows = drained.partition_counts[table.name]
         if not context.has_asset_partitions:
-            context.add_output_metadata({**shared, "dagster/row_count": rows.get(None, 0)})
+            context.add_output_metadata({**shared, _row_count(None): rows.get(None, 0)})
             return
         for key in context.asset_partition_keys:
-            own = {**shared, "dagster/partition_row_count": rows.get(key, 0)}
+            own = {**shared, _row_count(key): rows.get(key, 0)}
             context.step_context.add_asset_metadata(own, context.asset_key, key)
 
     # -- out ---------------------------------------------------------------------------------------------------
@@ -261,6 +261,11 @@ def metadata_of(table: Table, drained: Drained, path: Path) -> dict[str, Any]:
         "dagster/relation_identifier": f"{path.name}.{table.name}",
         **rejects_metadata([reject for reject in drained.rejects if reject.table is table]),
     }
+
+
+def _row_count(partition: str | None) -> str:
+    """Where Dagster looks for a number of rows: a partition's is not the table's."""
+    return "dagster/row_count" if partition is None else "dagster/partition_row_count"
 
 
 def rejects_metadata(rejects: Sequence[Reject]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ An answer with `errors`, with `data` null or partial, with HTML or with nothing 
 says: it is tried again and then reported. A record that cannot become a row is a reject; it costs no other record.
 """
 
+import contextlib
 import datetime as dt
 import re
 from collections import Counter
@@ -40,7 +41,7 @@ class PageInfo(msgspec.Struct, frozen=True):
 
 
 class _Connection(msgspec.Struct):
-    entities: msgspec.Raw = msgspec.Raw(b"[]")
+    entities: msgspec.Raw
     page_info: PageInfo | None = None
 
 
@@ -63,6 +64,18 @@ class _Envelope(msgspec.Struct):
 
 class _Key(msgspec.Struct):
     id: int
+
+
+class _Members(msgspec.Struct):
+    entities: list[_Key]
+    page_info: _Count | None = None
+
+
+class _Grouped(msgspec.Struct):
+    """An account of which no more than this can be read."""
+
+    id: int
+    account_groups: _Members
 
 
 @dataclass(slots=True)
@@ -88,11 +101,12 @@ _TROUBLES: tuple[tuple[re.Pattern[str], Callable[[str, str], FetchError]], ...] 
     for pattern, trouble in (
         (r"rate.?limit|too many|\b429\b", lambda text, _: Throttled(f"Sonar asks to slow down: {text}")),
         (
-            r"unauthenticated|unauthorized|invalid token|token .*expired",
+            r"unauthenticated|^unauthorized\W*$|invalid token|token .*expired",
             lambda text, _: Unauthorized(f"Sonar does not accept the token: {text} Check SONAR_TOKEN.", status=401),
         ),
         (
-            r"permission|not allowed|forbidden|access denied",
+            # "This action is unauthorized." is what the framework that Sonar is built with says of a missing right
+            r"permission|not allowed|forbidden|access denied|unauthori[sz]ed|not authori[sz]ed",
             lambda text, root: Refused(
                 f"The token's user lacks a permission for '{root}': {text} Give the user the right to read it, in Sonar's roles.",
                 status=403,
@@ -291,7 +305,9 @@ class SonarClient:
     def nth_id(self, entity: Entity, number: int) -> int | None:
         """The id of the n-th record by id, counted from 1; None where there are fewer."""
         page = self.page(entity, entity.search(), number, 1)
-        return page.ids[0] if page.ids and page.info and page.info.total_count >= number else None
+        # a server may answer a page behind the end with its last one
+        beyond = page.info is not None and page.info.total_count < number
+        return None if beyond or not page.ids else page.ids[0]
 
 
 class _NestedGroups(msgspec.Struct):
@@ -345,17 +361,23 @@ def read_page(raw: msgspec.Raw | None, entity: Entity, kinds: FieldKinds) -> Pag
             row = _row(record, kinds)
         except ValueError as error:
             page.rejects.append(_reject(entity, msgspec.json.encode(record), str(error)))
+            _keep_groups(page, record)
             continue
         if row is None:
             page.dropped.add(record.id)
             continue
         page.rows.append(row)
-        if entity is ACCOUNTS and record.account_groups is not None:
-            groups = record.account_groups
-            came = [t.CustomerGroup(record.id, ref.id) for ref in groups.entities]
-            page.groups += came
-            page.group_totals[record.id] = groups.page_info.total_count if groups.page_info else len(came)
+        _keep_groups(page, record)
     return page
+
+
+def _keep_groups(page: Page, record: Any) -> None:
+    """Adds the groups of an account to a page; other records have none."""
+    groups = getattr(record, "account_groups", None)
+    if groups is not None:
+        came = [t.CustomerGroup(record.id, ref.id) for ref in groups.entities]
+        page.groups += came
+        page.group_totals[record.id] = groups.page_info.total_count if groups.page_info else len(came)
 
 
 def _row(record: Any, kinds: FieldKinds) -> msgspec.Struct | None:
@@ -386,6 +408,10 @@ def _readable(raws: Iterable[msgspec.Raw], entity: Entity, page: Page) -> Iterab
                 page.ids.append(int(reject.key[0]))
             else:
                 page.unread += 1
+            if entity is ACCOUNTS:
+                # a record that cannot be read costs itself, not what else hangs on it
+                with contextlib.suppress(msgspec.MsgspecError):
+                    _keep_groups(page, msgspec.json.decode(raw, type=_Grouped, strict=False))
 
 
 def _reject(entity: Entity, raw: bytes, reason: str) -> Reject:
@@ -398,7 +424,9 @@ def _reject(entity: Entity, raw: bytes, reason: str) -> Reject:
         return Reject(entity.table, None, (), reason, raw.decode(errors="backslashreplace")[:2000])
     number, owner = _int(record.get("id")), _int(record.get(entity.block or ""))
     partition = entity.table.partitioning.key_of(owner) if entity.table.partitioning and owner is not None else None
-    kept = {name: value for name, value in record.items() if name not in entity.hide}
+    # of what was asked for, never what a server may have added
+    asked = {known.encode_name for known in msgspec.structs.fields(entity.record)}.difference(entity.hide)
+    kept = {name: value for name, value in record.items() if name in asked}
     text = msgspec.json.encode(kept).decode()[:2000]
     return Reject(entity.table, partition, () if number is None else (number,), reason, text)
 

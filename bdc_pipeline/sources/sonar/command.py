@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bdc_pipeline.fetching.answers import Refused
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.running import Stage, run_stages
 from bdc_pipeline.sources.sonar import assets
@@ -15,7 +16,7 @@ from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.plan import discover_blocks
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY, SQLiteIOManager
-from bdc_pipeline.warehouse.ledger import SyncReport
+from bdc_pipeline.warehouse.ledger import Failure, SyncReport
 from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import IdBlocks
 
@@ -52,7 +53,7 @@ def sync(asked: SonarSync, on_progress: Callable[[str, Progress], None], started
     """
     # said before anything is fetched: a file that cannot be used, a variable that is missing
     assets.read_states(asked.database, ())
-    stages, before = _stages(asked)
+    stages, before, problems = _stages(asked)
 
     def resources(run_id: str, stage: str) -> Mapping[str, Any]:
         files = SQLiteIOManager(
@@ -64,14 +65,19 @@ def sync(asked: SonarSync, on_progress: Callable[[str, Progress], None], started
         )
         return {"sonar": asked.resource, KEY: files}
 
-    return run_stages(stages, t.SCHEMA, asked.database, resources, before=before, started=started)
+    report = run_stages(stages, t.SCHEMA, asked.database, resources, before=before, started=started)
+    report.failures = [*problems, *report.failures]
+    report.complete = report.complete and not problems
+    return report
 
 
-def _stages(asked: SonarSync) -> tuple[list[Stage], Effort]:
+def _stages(asked: SonarSync) -> tuple[list[Stage], Effort, list[Failure]]:
+    """The stages, what finding them cost, and those that cannot be: a list that is refused costs no other."""
     config = {"config": asked.config.model_dump()}
     stages = [Stage("lookups", assets.sonar_lookups)]
     before = Effort()
     blocked = []
+    problems = []
     if asked.customers:
         blocked.append(("customers", assets.sonar_customers, assets.CUSTOMER_BLOCKS, e.ACCOUNTS, "plan_customers"))
     if asked.inventory:
@@ -84,13 +90,20 @@ def _stages(asked: SonarSync) -> tuple[list[Stage], Effort]:
         for name, definition, partitions, entity, plan in blocked:
             keys = list(dict.fromkeys(asked.partitions))
             if not keys:
-                keys = discover_blocks(client, entity, asked.resource.threads, stop, limit=asked.config.limit)
+                try:
+                    keys = discover_blocks(client, entity, asked.resource.threads, stop, limit=asked.config.limit)
+                except Refused as refused:
+                    # a wrong address or a wrong token concerns all lists, a missing permission this one
+                    if refused.status not in {400, 403}:
+                        raise
+                    problems.append(Failure(name, str(refused)))
+                    continue
             # known blocks that the source has emptied are still to be compared with it
             keys = _chosen(asked, _with_known(asked, entity, keys))
             if keys:
                 stages.append(Stage(name, definition, partitions, keys, {plan: config}))
         before += client.effort()
-    return stages, before
+    return stages, before, problems
 
 
 def _with_known(asked: SonarSync, entity: e.Entity, keys: list[str]) -> list[str]:

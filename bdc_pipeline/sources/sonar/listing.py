@@ -133,6 +133,8 @@ class Paging:
     _reached: int = 0
     _ended: bool = False
     _uncounted: bool = False
+    _news: bool = False
+    _smaller: int | None = None
     _queue: list[Ask] = field(default_factory=list)
 
     def begin(self) -> list[Ask]:
@@ -163,9 +165,10 @@ class Paging:
         new = [self._ids.add(number) for number in came]
         self._unread += unread
         if total is None:
-            # a page with nothing new is past the end; a short one need not be, since the server may cap its pages
+            # an empty page is past the end; a short one need not be, since the server may cap its pages
             self._uncounted = True
-            self._ended = self._ended or not (any(new) or unread)
+            self._news = self._news or any(new) or bool(unread)
+            self._ended = self._ended or not (came or unread)
         else:
             self._totals.add(total)
         if ask.size == self.size and answered and answered != self.size:
@@ -174,12 +177,19 @@ class Paging:
         return [number for number in came if self.delivered.add(number)]
 
     def failed(self, ask: Ask, error: Exception, *, timed_out: bool) -> None:
-        """Notes that a page did not come. One that timed out is asked for again in two halves."""
+        """Notes that a page did not come. One that timed out is asked for again in two halves.
+
+        Without a count, all pages are asked for again in half the size: under a cap that the server does not tell,
+        the halves of a page are other records than the page, and there is no count to tell the difference.
+        """
         self.outstanding.discard(ask)
-        if timed_out and (halves := ask.halves()):
+        halves = ask.halves() if timed_out else None
+        if halves is None:
+            self.failures[ask] = error
+        elif self._totals:
             self._queue += halves
         else:
-            self.failures[ask] = error
+            self._smaller = min(halves[0].size, self._smaller or halves[0].size)
 
     def next(self) -> list[Ask]:
         """What to ask for now that nothing is outstanding; nothing where the listing has ended, well or not."""
@@ -192,8 +202,16 @@ class Paging:
             self.size, self._answered = self._answered, None
         if self.failures or self.begun_empty:
             return []
-        if self._uncounted:
-            return [] if self._ended else self._further(self._reached + self.ahead)
+        if self._smaller is not None:
+            return self._shrink(self._smaller)
+        return self._next_uncounted() if self._uncounted else self._next_counted()
+
+    def _next_uncounted(self) -> list[Ask]:
+        # a server may repeat its last page instead of an empty one
+        ended, self._news = self._ended or not self._news, False
+        return [] if ended else self._further(self._reached + self.ahead)
+
+    def _next_counted(self) -> list[Ask]:
         wanted = pages(max(self._totals, default=0), self.size)
         if wanted > self._reached:
             return self._further(wanted)
@@ -208,14 +226,24 @@ class Paging:
         first, self._reached = self._reached + 1, wanted
         return self._asked(Ask(number, self.size) for number in range(first, wanted + 1))
 
+    def _shrink(self, size: int) -> list[Ask]:
+        """The list from its beginning, in smaller pages."""
+        self.size, self._smaller, self._answered = size, None, None
+        self._ids, self._unread, self._totals, self._reached = IdSet(), 0, set(), 0
+        self._ended = self._news = False
+        return self._further(pages(self.listing.expected or 1, size))
+
     def _anew(self, wanted: int) -> list[Ask]:
         self.attempt += 1
         self._ids, self._unread, self._totals, self._reached = IdSet(), 0, set(), wanted
         return self._asked(Ask(number, self.size) for number in range(1, wanted + 1))
 
     def _fits(self) -> bool:
+        held = len(self._ids) + self._unread
+        if not held and self.listing.expected:
+            return False  # an empty answer is what a server in trouble gives
         # the largest count: a row deleted while paging lowers it, and may have pulled a neighbour over a page's border
-        return len(self._ids) + self._unread == max(self._totals, default=0)
+        return held == max(self._totals, default=0)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -237,4 +265,5 @@ class Paging:
         if self.begun_empty or self._uncounted or self._fits():
             return ""
         held = len(self._ids) + self._unread
-        return f"the server counts {self.total} records, {held} different ones came in {self.attempt + 1} attempts"
+        total = max(self.total or 0, self.listing.expected or 0)
+        return f"the server counts {total} records, {held} different ones came in {self.attempt + 1} attempts"

@@ -12,10 +12,11 @@ from typing import TypeVar
 from bdc_pipeline.fetching.answers import Refused, Unauthorized
 from bdc_pipeline.fetching.pool import Done, Failed, Pool, Stop, Stopped, Task
 from bdc_pipeline.sources.sonar import tables as t
-from bdc_pipeline.sources.sonar.client import COUNTS_A_REQUEST, SonarClient
+from bdc_pipeline.sources.sonar.client import COUNTS_A_REQUEST, PageInfoRefused, SonarClient
 from bdc_pipeline.sources.sonar.entities import (
     ACCOUNTS,
     ENTITIES,
+    FIELD_DATA,
     INVENTORY_ITEMS,
     MODEL_FIELDS,
     Entity,
@@ -221,6 +222,7 @@ def make_plan(
     honoured = filters_by_id(client, entities, stop)
     watermark = utc_text(client.now())
     kinds = read_field_kinds(client) if INVENTORY_ITEMS in entities else FieldKinds()
+    left_out = kinds.secret if honoured.get(FIELD_DATA.root, True) or _leaves_out(client, kinds.secret) else ()
     ranges = {block: IdBlocks("id", t.BLOCK).bounds(block) for block in blocks}
     cut: set[str] = set()
     if options.limit is not None and (last := client.nth_id(entities[0], options.limit)) is not None:
@@ -233,7 +235,7 @@ def make_plan(
         for block, (low, high) in ranges.items()
         if low <= high
     ]
-    searches = [(entity, entity.search(between=ranges[block], secret=kinds.secret)) for entity, block in asked]
+    searches = [(entity, entity.search(between=ranges[block], secret=left_out)) for entity, block in asked]
     counts = count_all(client, searches, workers, stop)
     counted = {(entity.root, block): count for (entity, block), count in zip(asked, counts, strict=True)}
     full: list[Listing] = []
@@ -243,10 +245,10 @@ def make_plan(
         known = _states_of(entity, states)
         due = [block for block in blocks if block in cut or _is_due(known, block, now, options, totals.get(block))]
         if due and not honoured[entity.root]:
-            full.append(_whole(entity, ranges, tuple(sorted(cut)), kinds))
+            full.append(_whole(entity, ranges, tuple(sorted(cut)), left_out))
             continue
         for block in due:
-            search = entity.search(between=ranges[block], secret=kinds.secret)
+            search = entity.search(between=ranges[block], secret=left_out)
             expected = totals.get(block, 0)
             shortened = (block,) if block in cut else ()
             full.append(
@@ -263,7 +265,7 @@ def make_plan(
             )
         if rest := tuple(block for block in blocks if block not in due):
             start = since((of[block] for of in known for block in rest), options)
-            search = entity.search(since=start, secret=kinds.secret)
+            search = entity.search(since=start, secret=left_out)
             told = {block: totals[block] for block in rest if block in totals}
             changes.append(Listing(entity.root, rest, full=False, search=search, totals=told))
     listings = (*_with_counts(client, changes, workers, stop), *full)
@@ -282,10 +284,25 @@ def _is_due(
     return is_due(first.get(block), now, options, counted) or any(is_due(of.get(block), now, options) for of in others)
 
 
-def _whole(entity: Entity, ranges: Mapping[str, tuple[int, int]], cut: tuple[str, ...], kinds: FieldKinds) -> Listing:
+def _leaves_out(client: SonarClient, secret: Sequence[int]) -> bool:
+    """Whether the server can be asked to leave secret fields out. Where it refuses, they are dropped as they arrive."""
+    try:
+        client.counts([(FIELD_DATA, FIELD_DATA.search(secret=secret))])
+    except Unauthorized:
+        raise
+    except PageInfoRefused:
+        return True  # it cannot be counted, which says nothing of the filter
+    except Refused:
+        return False
+    return True
+
+
+def _whole(
+    entity: Entity, ranges: Mapping[str, tuple[int, int]], cut: tuple[str, ...], left_out: Sequence[int]
+) -> Listing:
     """An entity's whole list, for a server that does not filter by id."""
     between = (0, max(high for _, high in ranges.values())) if cut else None
-    search = entity.search(secret=kinds.secret)
+    search = entity.search(secret=left_out)
     return Listing(entity.root, tuple(ranges), full=True, search=search, between=between, cut=cut, whole=True)
 
 

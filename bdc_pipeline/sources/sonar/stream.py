@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import Refused, TimedOut, Unauthorized
+from bdc_pipeline.fetching.answers import Refused, TimedOut, Unauthorized, Unreachable
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Outcome, Pool, Spawn, Stop, Stopped, Task
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.client import Page, SonarClient
@@ -27,6 +27,14 @@ from bdc_pipeline.warehouse.table import Table
 
 ERROR_BUDGET = 100
 """Pages that may fail in a round before the rest is not asked for any more: the server is down, not hiccuping."""
+
+
+DOWN_AFTER = 10
+"""Pages in a row, after all their attempts, that found no server: it is gone, and the rest is not asked for."""
+
+
+class ServerDown(Unreachable):
+    """The server cannot be reached any more."""
 
 
 class FilterIgnored(enum.Enum):
@@ -87,6 +95,7 @@ class SonarStream:
         self._client, self._page_size, self._workers, self._stop = client, page_size, workers, stop
         self._refused: dict[str, Refused] = {}
         self._ignored: set[str] = set()
+        self._unreached = 0
         self._under_way: list[_Progress] = [self._started(listing) for listing in plan.listings]
 
     @property
@@ -126,7 +135,7 @@ class SonarStream:
                 yield from self._end(progress)
 
     def _round(self, asks: Sequence[_PageTask], further: list[_PageTask]) -> Iterator[Event]:
-        pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized,), name="sonar")
+        pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized, ServerDown), name="sonar")
         for outcome in pool.run(iter(asks)):
             task = cast("_PageTask", outcome.task)
             yield from self._take(outcome, task.progress, task.ask)
@@ -180,6 +189,12 @@ class SonarStream:
         except Refused as refused:
             self._refused[entity.root] = refused
             return refused
+        except Unreachable as error:
+            self._unreached += 1  # by any thread; that one is lost now and then does not matter
+            if self._unreached >= DOWN_AFTER:
+                raise ServerDown(str(error)) from None
+            raise
+        self._unreached = 0
         if listing.full and not listing.whole and not self._within(page, listing):
             self._ignored.add(entity.root)
             return FilterIgnored.FOUND
@@ -222,7 +237,10 @@ class SonarStream:
             yield Rows(progress.entity.table, rows)
         yield from rejects
         if progress.entity is ACCOUNTS:
-            yield from self._deliver_groups(page, progress, {row.id for row in rows})  # type: ignore[attr-defined]
+            accounts = {row.id for row in rows}  # type: ignore[attr-defined]
+            # an account that cannot be read keeps its groups where those can
+            accounts |= {reject.key[0] for reject in rejects if reject.key and reject.key[0] in page.group_totals}
+            yield from self._deliver_groups(page, progress, accounts)
 
     def _deliver_groups(self, page: Page, progress: _Progress, accounts: set[int]) -> Iterator[Event]:
         pairs = [pair for pair in page.groups if pair.customer_id in accounts]
