@@ -10,6 +10,7 @@ import contextlib
 import importlib.resources
 import logging
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,6 +90,18 @@ def prepare_home(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _alone_in(home: Path) -> Iterator[None]:
+    """Holds a lock on the directory, which goes with the process however that ends.
+
+    Several processes that open an empty instance at once corrupt it for good: each creates Dagster's tables.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(home / ".opening", timeout=60, isolation_level=None)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextlib.contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """The instance of DAGSTER_HOME, or one in memory that is gone afterwards.
 
@@ -100,9 +113,12 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         with dg.DagsterInstance.ephemeral() as instance:
             yield instance
         return
-    prepare_home(home)
     try:
-        instance = dg.DagsterInstance.get()
+        with _alone_in(home):
+            prepare_home(home)
+            instance = dg.DagsterInstance.get()
+    except settings.SettingsError:
+        raise
     except Exception as error:  # noqa: BLE001  (YAML's, SQLAlchemy's, Alembic's: whatever Dagster's storage raises)
         raise settings.SettingsError(f"DAGSTER_HOME '{home}' cannot be used: {error}") from None
     with instance:

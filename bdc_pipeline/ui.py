@@ -19,7 +19,7 @@ import dagster as dg
 from bdc_pipeline import settings
 from bdc_pipeline.demo import directory, point_at
 from bdc_pipeline.fetching.pool import Stop
-from bdc_pipeline.running import prepare_home
+from bdc_pipeline.running import dagster_instance, prepare_home
 from bdc_pipeline.sandbox import SandboxOptions, running
 from bdc_pipeline.sources.sonar import assets
 from bdc_pipeline.sources.sonar import entities as e
@@ -48,8 +48,8 @@ def run(port: int, host: str) -> int:
         SettingsError: a variable cannot be used.
     """
     os.environ[settings.DAGSTER_HOME.name] = str(home())
-    # several processes that first touch an empty instance at once would corrupt it: this one is alone
-    with dg.DagsterInstance.get() as instance, _something_to_ask(instance):
+    # opened here before Dagster's processes do: together they would corrupt an empty one
+    with dagster_instance() as instance, _something_to_ask(instance):
         click.echo(f"Dagster's web UI comes up on http://{host}:{port} in some 15 seconds; Ctrl-C ends it.", err=True)
         arguments = ["dev", *_location(), "-p", str(port), "-h", host]
         process = subprocess.Popen([sys.executable, "-m", "dagster", *arguments])  # noqa: S603  (our own arguments)

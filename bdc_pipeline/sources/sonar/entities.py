@@ -22,7 +22,8 @@ READABLE_FIELD_TYPES = frozenset({"TEXT", "NUMBER", "DECIMAL", "MAC_ADDRESS", "R
 """Types of item fields that are fetched. LTEAUTHKEY and OPOPC are a SIM's secret keys."""
 
 SECRET_NAME = re.compile(
-    r"pass(word|phrase|wd|code)?\b|secret|\bkey|token|credential|\bpsk\b|\bwpa|\bpin\b|\blogin\b|user ?name",
+    r"pass(word|phrase|wd|code)|(?<!com)(?<!by)pass\b|secret|\bkey|key\b|token|credential|\bpsk\b|\bwpa|\bpin\b|"
+    r"\bpuk\d?\b|\blogin\b|user ?name|\bki\b|\bopc?\b",
     re.IGNORECASE,
 )
 """Names of item fields that are not fetched whatever their type: operators keep passwords in text fields too."""
@@ -348,6 +349,12 @@ def normalized(kind: str, value: str) -> str | None:
     return None
 
 
+def names_a_secret(name: str) -> bool:
+    """Whether a field of this name may hold a secret: `Admin Password`, `wifi_key`, `SIMPin`."""
+    words = re.sub(r"[_\W]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return bool(SECRET_NAME.search(words))
+
+
 # -- entities --------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +368,7 @@ class FieldKinds:
     @staticmethod
     def of(fields: Sequence[t.ModelField]) -> "FieldKinds":
         """Sorts the fields of all models."""
-        kinds = {f.id: f.type for f in fields if f.type in READABLE_FIELD_TYPES and not SECRET_NAME.search(f.name)}
+        kinds = {f.id: f.type for f in fields if f.type in READABLE_FIELD_TYPES and not names_a_secret(f.name)}
         return FieldKinds(kinds, tuple(sorted(f.id for f in fields if f.id not in kinds)))
 
 

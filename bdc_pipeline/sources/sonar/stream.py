@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -120,23 +120,31 @@ class SonarStream:
     # -- rounds ------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Event]:
-        asks = [_PageTask.of(self, progress, ask) for progress in self._under_way for ask in progress.paging.begin()]
         further: list[_PageTask] = []
-        for progress in self._under_way:  # those of which nothing is asked have ended
-            yield from self._go_on(progress, further)
-        asks += further
-        while asks and not self._stop.is_set():
-            further = []
-            yield from self._round(asks, further)
-            asks = further
+        asked = [progress for progress in self._under_way if progress.listing.expected != 0]
+        for progress in self._under_way:
+            if progress.listing.expected == 0:  # nothing to ask for
+                yield from self._go_on(progress, further)
+        yield from self._round(self._begin(asked), further)
+        while further and not self._stop.is_set():
+            tasks, further = further, []
+            yield from self._round(tasks, further)
         for progress in self._under_way:
             if not progress.ended:
                 progress.problems.setdefault("the rest", self._stop.reason or "its pages were not asked for")
                 yield from self._end(progress)
 
-    def _round(self, asks: Sequence[_PageTask], further: list[_PageTask]) -> Iterator[Event]:
-        pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized, ServerDown), name="sonar")
-        for outcome in pool.run(iter(asks)):
+    def _begin(self, under_way: Sequence[_Progress]) -> Iterator[_PageTask]:
+        """The first pages of all listings, made as threads come to ask for them: a large source has a great many."""
+        for progress in under_way:
+            for ask in progress.paging.begin():
+                yield _PageTask.of(self, progress, ask)
+
+    def _round(self, tasks: Iterable[_PageTask], further: list[_PageTask]) -> Iterator[Event]:
+        pool = Pool(
+            self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized, ServerDown), name="sonar"
+        )
+        for outcome in pool.run(tasks):
             task = cast("_PageTask", outcome.task)
             yield from self._take(outcome, task.progress, task.ask)
             yield from self._go_on(task.progress, further)
