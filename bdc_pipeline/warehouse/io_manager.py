@@ -247,16 +247,24 @@ def load(
 
 
 def metadata_of(table: Table, drained: Drained, path: Path) -> dict[str, Any]:
-    """What a materialization tells of its run."""
+    """What a materialization tells of its run.
+
+    A run over many partitions has one set of numbers, which each partition's event repeats: in a partitioned table
+    their names begin with `run_`, lest they pass for the partition's own.
+    """
     counts = drained.counts[table.name]
     rows = sum(c.fetched for c in drained.counts.values())
-    return {
+    numbers = {
         **{name: value for name, value in msgspec.structs.asdict(counts).items() if value is not None},
         "requests": drained.effort.requests,
         "retries": drained.effort.retries,
         "bytes": drained.effort.bytes,
         "seconds": round(drained.seconds, 3),
         "records_per_second": round(rows / drained.seconds, 1) if drained.seconds else 0.0,
+    }
+    prefix = "run_" if table.partitioning else ""
+    return {
+        **{f"{prefix}{name}": value for name, value in numbers.items()},
         "database": dg.MetadataValue.path(path),
         "dagster/relation_identifier": f"{path.name}.{table.name}",
         **rejects_metadata([reject for reject in drained.rejects if reject.table is table]),
@@ -322,8 +330,8 @@ def interruptibly(work: Callable[[], Drained], stop: Callable[[str], None]) -> D
             done.set()
 
     thread = threading.Thread(target=run, name="drain", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while not done.wait(0.5):
             pass
     except BaseException:

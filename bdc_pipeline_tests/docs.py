@@ -1,0 +1,100 @@
+"""The generated parts of the README: written by `make docs`, held against the code by `test_docs.py`.
+
+A part stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from bdc_pipeline import settings
+from bdc_pipeline.cli import main
+from bdc_pipeline.definitions import SCHEMAS
+from bdc_pipeline.warehouse.describe import public_columns
+from bdc_pipeline.warehouse.table import Schema
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def options_of(*path: str) -> str:
+    """The options of a command as a table."""
+    command: click.Command = main
+    context = click.Context(main)
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(context, name)
+        assert found is not None
+        command = found
+    lines = ["| option | default | what it does |", "|---|---|---|"]
+    for option in command.params:
+        if not isinstance(option, click.Option) or option.hidden:
+            continue
+        names = ", ".join(f"`{name}`" for name in option.opts)
+        lines.append(f"| {names} | {_default(option)} | {option.help} |")
+    return "\n".join(lines)
+
+
+def _default(option: click.Option) -> str:
+    if option.is_flag or option.multiple or option.default is None or option.show_default in (None, False):
+        return ""
+    return option.show_default if isinstance(option.show_default, str) else f"`{option.default}`"
+
+
+def settings_table() -> str:
+    """All environment variables."""
+    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    for setting in settings.SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        lines.append(f"| `{setting.name}` | {default} | {setting.description} |")
+    return "\n".join(lines)
+
+
+def tables_of(schema: Schema) -> str:
+    """All tables and views of a source with their columns."""
+    columns = public_columns(schema)
+    texts = {table.name: table.description for table in schema.tables}
+    texts |= {view.name: view.description for view in schema.views}
+    lines = []
+    for name in columns:
+        table = next((table for table in schema.tables if table.name == name), None)
+        key = f" Key: {', '.join(f'`{k}`' for k in table.key)}." if table else ""
+        shown = f" A view over `{table.stored}`." if table and table.view else ("" if table else " A view.")
+        lines += [f"<details><summary><b>{name}</b>: {texts[name]}</summary>", "", f"{shown}{key}".strip(), ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        lines += [f"| `{c.name}` | {c.type or 'computed'} | {c.description} |" for c in columns[name]]
+        lines += ["", "</details>"]
+    return "\n".join(lines)
+
+
+def make_targets() -> str:
+    """What can be made."""
+    found = re.findall(r"^([a-z]+):.*## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return "\n".join(
+        ["| command | what it does |", "|---|---|", *(f"| `make {name}` | {text} |" for name, text in found)]
+    )
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "make targets": make_targets,
+    "options of sync sonar": lambda: options_of("sync", "sonar"),
+    "options of sandbox": lambda: options_of("sandbox"),
+    "settings": settings_table,
+    **{f"tables of {schema.source}": (lambda schema=schema: tables_of(schema)) for schema in SCHEMAS},  # type: ignore[misc]
+}
+
+
+def with_parts(text: str) -> str:
+    """The README with its generated parts as the code has them now."""
+    for name, part in PARTS.items():
+        pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
+        text, found = pattern.subn(lambda match, part=part: f"{match[1]}{part()}\n{match[2]}", text)  # type: ignore[misc]
+        if found != 1:
+            raise ValueError(f"README.md holds the part '{name}' {found} times, not once.")
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(with_parts(README.read_text()))
