@@ -71,8 +71,7 @@ def sync_options(command: F) -> F:
             "-w",
             "--workers",
             type=click.IntRange(1, 200),
-            default=10,
-            show_default=True,
+            show_default="the source's variable, else 10",
             help="Requests at the same time.",
         ),
         click.option(
@@ -95,7 +94,7 @@ def sync_options(command: F) -> F:
         click.option(
             "-d",
             "--days",
-            type=click.FloatRange(0),
+            type=click.FloatRange(0, 36_500),
             default=7,
             show_default=True,
             help="Fetch in full what was last verified longer ago.",
@@ -159,26 +158,32 @@ def _sync_sonar(options: dict[str, Any], database: Path, log: Path) -> int:
     from bdc_pipeline.progress import shown  # noqa: PLC0415
     from bdc_pipeline.running import Interrupted  # noqa: PLC0415
     from bdc_pipeline.sources.sonar import assets, command  # noqa: PLC0415
+    from bdc_pipeline.sources.sonar.tables import BLOCK  # noqa: PLC0415
     from bdc_pipeline.warehouse.ledger import Failure, SyncReport  # noqa: PLC0415
+    from bdc_pipeline.warehouse.table import IdBlocks  # noqa: PLC0415
 
     with _told_in_sentences():
-        try:
-            asked = command.SonarSync(
-                database=database,
-                resource=assets.SonarResource(workers=options["workers"], page_size=options["batch_size"]),
-                config=assets.SonarSyncConfig(force=options["force"], days=options["days"], limit=options["limit"]),
-                drain=command.drain_options(options),
-                partitions=options["partitions"],
-                between=_range(options["first"], options["last"]),
-                customers=not options["inventory_only"],
-                inventory=not options["customers_only"],
-            )
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--partition") from None
+        for key in options["partitions"]:
+            try:
+                IdBlocks("id", BLOCK).bounds(key)
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint="--partition") from None
+        asked = command.SonarSync(
+            database=database,
+            resource=assets.SonarResource(workers=options["workers"], page_size=options["batch_size"]),
+            config=assets.SonarSyncConfig(force=options["force"], days=options["days"], limit=options["limit"]),
+            drain=command.drain_options(options),
+            partitions=options["partitions"],
+            between=_range(options["first"], options["last"]),
+            customers=not options["inventory_only"],
+            inventory=not options["customers_only"],
+        )
         terminal = sys.stderr.isatty() and not options["as_json"]
         try:
             with shown(terminal=terminal) as on_progress:
                 report = command.sync(asked, on_progress, started)
+        except command.NoBlocks as nothing:
+            raise click.UsageError(str(nothing)) from None
         except Interrupted as interrupted:
             report = interrupted.report
         except (FetchError, Stopped, KeyboardInterrupt) as error:
@@ -191,7 +196,8 @@ def _sync_sonar(options: dict[str, Any], database: Path, log: Path) -> int:
                 tables={},
                 failures=[Failure("sonar", str(error) or "interrupted before anything was fetched")],
             )
-    return _tell(report, database, log, as_json=options["as_json"])
+    limited = f"limited to {options['limit']:,} by --limit" if options["limit"] is not None else ""
+    return _tell(report, database, log, limited, as_json=options["as_json"])
 
 
 def _stop_on_signals() -> None:
@@ -205,13 +211,13 @@ def _range(first: int | None, last: int | None) -> tuple[int, int] | None:
     return None if first is None and last is None else (first or 0, sys.maxsize if last is None else last)
 
 
-def _tell(report: SyncReport, database: Path, log: Path, *, as_json: bool) -> int:
+def _tell(report: SyncReport, database: Path, log: Path, limited: str, *, as_json: bool) -> int:
     """Prints and logs the report and returns the exit status."""
     import msgspec  # noqa: PLC0415
 
     from bdc_pipeline.progress import summary  # noqa: PLC0415
 
-    text = summary(report, database, log)
+    text = summary(report, database, log, limited)
     LOG.debug("%s", text)
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
@@ -277,7 +283,7 @@ def _start_logging(directory: Path, *, verbose: bool, secrets: list[str]) -> Pat
     "--latency-ms", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Latency of the sandbox."
 )
 def demo(scale: Any, latency_ms: int) -> None:
-    """Starts a sandbox with generated data on a free loopback port and syncs from it, twice."""
+    """Starts a sandbox with generated data on a free loopback port and syncs from it, three times."""
     from bdc_pipeline.demo import run  # noqa: PLC0415
 
     with _told_in_sentences():

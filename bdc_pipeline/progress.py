@@ -112,11 +112,12 @@ class _Bars:
         )
 
 
-def summary(report: SyncReport, database: Path, log: Path | None = None) -> str:
+def summary(report: SyncReport, database: Path, log: Path | None = None, limited: str = "") -> str:
     """What a sync did, for a person: totals, counts by table with what the file holds now, the first errors."""
     records = sum(counts.fetched for counts in report.tables.values())
     rate = records / report.seconds if report.seconds else 0.0
     state = "complete" if report.complete else "INCOMPLETE"
+    state += f", {limited}" if limited else ""
     cost = f"{report.requests:,} requests, {report.retries:,} retries"
     lines = [f"{report.source}: {state}. {records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second), {cost}."]
     if report.tables:
@@ -127,7 +128,7 @@ def summary(report: SyncReport, database: Path, log: Path | None = None) -> str:
         if len(report.failures) > FIRST_ERRORS:
             lines.append(f"  and {len(report.failures) - FIRST_ERRORS} more, in the table _run_failures")
         lines.append(
-            "What came is stored; the next sync fetches what is missing." if records else "Nothing was fetched."
+            "What came is stored; what failed is fetched again by the next sync." if records else "Nothing was fetched."
         )
     lines += ["", f"database  {_short(database)}"]
     if log is not None:

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from dagster_shared.error import SerializableErrorInfo
 from bdc_pipeline import settings
 from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
-from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.store import Store, StoreError, now_text
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import Schema
+from bdc_pipeline.warehouse.table import Schema, Table
 
 LOG = logging.getLogger("bdc_pipeline")
 
@@ -133,6 +134,9 @@ def run_stages(
     *,
     before: Effort,
     started: float,
+    problems: Sequence[Failure] = (),
+    tables: Sequence[Table] = (),
+    restricted: bool = False,
 ) -> SyncReport:
     """Materializes stages one after the other and reports what came of it.
 
@@ -143,22 +147,28 @@ def run_stages(
         resources: makes the resources for a run of the ledger and a stage's name.
         before: requests made before, to find out what there is.
         started: `time.monotonic()` when the sync began.
+        problems: what has failed before.
+        tables: those that the report speaks of, whether a stage came to them or not.
+        restricted: less than everything was asked for, so that this is no sync of the whole.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
     """
     run_id = str(uuid.uuid4())
-    problems: list[Failure] = []
+    failures = list(problems)
+    if not stages and not failures:
+        failures.append(Failure("sync", "nothing was asked for"))
+    conclude = partial(_report, schema, path, run_id, failures, before, started, tables, restricted=restricted)
     try:
         with dagster_instance() as instance:
             for stage in stages:
-                problems += _run_stage(stage, instance, resources(run_id, stage.name))
+                failures += _run_stage(stage, instance, resources(run_id, stage.name))
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        problems.insert(
+        failures.insert(
             0, Failure("sync", "interrupted: what had arrived is stored, the rest comes with the next sync")
         )
-        raise Interrupted(_report(schema, path, run_id, problems, before, started)) from None
-    return _report(schema, path, run_id, problems, before, started)
+        raise Interrupted(conclude()) from None
+    return conclude()
 
 
 def _run_stage(stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any]) -> list[Failure]:
@@ -214,18 +224,30 @@ def _cause(error: SerializableErrorInfo | None) -> str:
 
 
 def _report(
-    schema: Schema, path: Path, run_id: str, problems: Sequence[Failure], before: Effort, started: float
+    schema: Schema,
+    path: Path,
+    run_id: str,
+    failures: Sequence[Failure],
+    before: Effort,
+    started: float,
+    tables: Sequence[Table],
+    *,
+    restricted: bool,
 ) -> SyncReport:
+    """Concludes the run in the ledger and reads its report there, so that the two say the same."""
+    now = now_text()
     with Store(path, schema) as store:
+        known = ledger.failures_of(store.connection, run_id)
+        with store.transaction():
+            ledger.conclude_run(store, run_id, schema.source, failures, before, now)
+            for table in tables:
+                ledger.add_counts(store, run_id, table, TableCounts())
         report = ledger.report_of(store.connection, run_id)
         if report is None:
-            report = SyncReport(
-                source=schema.source, complete=False, seconds=0, requests=0, retries=0, tables={}, failures=[]
-            )
-            report.tables = {table.name: TableCounts() for table in schema.tables}
-    report.requests += before.requests
-    report.retries += before.retries
+            raise StoreError(f"{path} holds no entry of this run; was it replaced meanwhile?")
+        if report.complete and not restricted:
+            with store.transaction():
+                ledger.set_metadata(store, {"last_complete_sync": now}, now)
     report.seconds = round(time.monotonic() - started, 3)
-    report.failures = [*problems, *report.failures]
-    report.complete = report.complete and not report.failures
+    report.failures = [*failures, *known]
     return report

@@ -6,6 +6,7 @@ Variables are read when they are needed, not at import, so that loading the defi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,8 @@ def checked_url(name: str, url: str) -> str:
         raise SettingsError(
             f"{name} is '{_without_user(url)}', which is no web address. It begins with https:// and a host."
         )
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise SettingsError(f"{name} begins with http://, which would send the token unencrypted. Use https://.")
     if parts.username or parts.password:
         raise SettingsError(
             f"{name} holds a user or a password. Give the address alone; the token has its own variable."
@@ -148,6 +151,10 @@ def checked_url(name: str, url: str) -> str:
     if parts.query or parts.fragment:
         raise SettingsError(f"{name} is '{url}'. Give the address alone, without what follows '?' or '#'.")
     return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 def _without_user(url: str) -> str:

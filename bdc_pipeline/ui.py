@@ -92,6 +92,6 @@ def _something_to_ask(instance: dg.DagsterInstance) -> Iterator[None]:
 def register_blocks(instance: dg.DagsterInstance) -> None:
     """Registers the blocks that the source has as partitions."""
     sonar = assets.SonarResource()
-    for definition, entity in ((assets.CUSTOMER_BLOCKS, e.ACCOUNTS), (assets.INVENTORY_BLOCKS, e.INVENTORY_ITEMS)):
-        blocks, _ = assets.find_blocks(sonar, Stop(), entity)
+    for definition, entities in ((assets.CUSTOMER_BLOCKS, e.OF_CUSTOMERS), (assets.INVENTORY_BLOCKS, e.OF_INVENTORY)):
+        blocks, _ = assets.find_blocks(sonar, Stop(), entities)
         instance.add_dynamic_partitions(str(definition.name), blocks)

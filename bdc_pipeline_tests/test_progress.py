@@ -208,7 +208,7 @@ def test_the_summary_of_an_incomplete_sync_says_so_first_and_names_what_failed(t
     assert told.count("  page 10: HTTP 502") == 1
     assert "  page 11: HTTP 502" not in told
     assert "  and 3 more, in the table _run_failures" in told
-    assert "What came is stored; the next sync fetches what is missing." in told
+    assert "What came is stored; what failed is fetched again by the next sync." in told
 
 
 def test_ten_failures_are_all_named(tmp_path: Path) -> None:

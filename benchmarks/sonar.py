@@ -51,7 +51,7 @@ def stages(database: Path, workers: int) -> Iterator[dict[str, Any]]:
             if name == "lookups":
                 plan: Plan = plan_lookups(client, entities)
             else:
-                blocks = discover_blocks(client, entities[0], workers, stop)
+                blocks = discover_blocks(client, entities, workers, stop)
                 states = read_states(database, tables)
                 now = dt.datetime.now(dt.UTC)
                 plan = make_plan(client, entities, blocks, states, SyncOptions(), workers=workers, stop=stop, now=now)

@@ -18,7 +18,7 @@ import msgspec
 from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.ledger import PartitionState, TableCounts
 from bdc_pipeline.warehouse.store import Refused, Store, now_text
-from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows, Stream
+from bdc_pipeline.warehouse.stream import Checked, Compare, Effort, Erase, Event, Missing, Reject, Rows, Stream
 from bdc_pipeline.warehouse.table import Table
 
 FEW_ROWS = 5
@@ -145,6 +145,7 @@ class _Drain:
         # by table name
         self._covered: dict[str, dict[str | None, bool]] = defaultdict(dict)
         self._reject_ids: dict[str, set[str]] = defaultdict(set)
+        self._open_rejects: dict[str, dict[str | None, int]] = defaultdict(dict)
         self._reject_keys: dict[str, dict[str | None, list[tuple[int | str, ...]]]] = defaultdict(
             lambda: defaultdict(list)
         )
@@ -161,6 +162,10 @@ class _Drain:
 
     def take(self, event: Event) -> None:
         """Takes an event; commits when enough rows or time have gathered."""
+        if isinstance(event, Compare):
+            self.commit()
+            event.differing += self._differing(event)
+            return
         self._events.append(event)
         if isinstance(event, Rows):
             self._pending += len(event.rows)
@@ -203,6 +208,8 @@ class _Drain:
                 self._reject(event, of_table)
             case Checked():
                 self._check(event, of_table)
+            case Erase():
+                self.store.erase(event.table, event.column, event.values)
             case Missing():
                 of_table.expected = _plus(of_table.expected, event.expected)
                 self._miss(event.table, event.partitions, event.unit, event.error, full=event.full)
@@ -237,10 +244,10 @@ class _Drain:
     def _check(self, event: Checked, counts: TableCounts) -> None:
         table = event.table
         # what came and was gone before the end was fetched too
-        counts.expected = _plus(_plus(counts.expected, event.expected), len(event.gone))
+        counts.expected = _plus(_plus(counts.expected, event.expected), len(event.gone) - event.again)
         self.store.forget(table, event.gone)
-        if event.gone:
-            counts.vanished += self.store.vanish_keys(table, event.gone, now_text())
+        if event.gone and not self._let_go(event, counts):
+            return
         if event.full and not event.limited:
             short = self._short_of(event)
             if short:
@@ -251,9 +258,23 @@ class _Drain:
             ledger.resolve_rejects(self.store, table, whole, self.run_id, now_text())
         else:
             ledger.resolve_mended(self.store, table, self.run_id, now_text())
-        states = {} if event.full else ledger.partition_states(self.store.connection, table)
+        states = {} if event.full and not event.limited else ledger.partition_states(self.store.connection, table)
         for partition in event.partitions:
             self._settle(event, partition, counts, states.get(partition or ""))
+
+    def _let_go(self, event: Checked, counts: TableCounts) -> bool:
+        """Marks rows that came and were gone before the listing ended. False: too many to be believed."""
+        table, now = event.table, now_text()
+        live = sum(self.store.live(table, _keys((partition,))) for partition in event.partitions)
+        if not vanish_allowed(len(event.gone), live, self.options):
+            error = (
+                f"{len(event.gone)} of {live} rows came and were not in the source's answer when it was asked again; nothing "
+                "was marked as vanished"
+            )
+            self._miss(table, event.partitions, f"{table.name} {_named(event.partitions)}", error)
+            return False
+        counts.vanished += self.store.vanish_keys(table, event.gone, now)
+        return True
 
     def _short_of(self, event: Checked) -> str:
         """Why a full listing's count does not fit what is stored; empty where it does."""
@@ -271,46 +292,56 @@ class _Drain:
         return _unaccounted(event.expected, held, rejected if gap < 0 else rejected + loose)
 
     def _settle(self, event: Checked, partition: str | None, counts: TableCounts, known: PartitionState | None) -> None:
+        """Notes what a checked listing makes of one of its partitions."""
         table, now = event.table, now_text()
         missed = partition in self.result.incomplete[table.name]
         # what is missing may hold the rows that did not come
         whole = event.full and not event.limited and not missed
         if whole and not self._vanish(table, partition, now, counts):
             return
-        keys = _keys((partition,))
-        live = self.store.live(table, keys)
-        rejected = ledger.open_rejects(self.store.connection, table, partition)
-        stored = live - (ledger.stale_rows(self.store.connection, table, partition) if rejected else 0)
-        covered = not event.limited and (event.full or bool(known and known.verified_at))
-        rejected_now = len(self._reject_keys[table.name].get(partition, ()))
+        live, stored, rejected = self._held_of(table, partition)
+        self._open_rejects[table.name][partition] = rejected
+        verified = bool(known and known.verified_at)
         total = event.expected if event.full and len(event.partitions) == 1 else event.totals.get(partition or "")
-        # fewer than the source counts: some are missing. More: some came after it counted, or were deleted since
-        short = not event.full and not event.limited and total is not None and stored + rejected < total
-        never = not event.full and not event.limited and not (known and known.verified_at)
-        covered = covered and not short
-        complete = covered and not missed and not rejected_now
+        problem = "" if event.full or event.limited else _doubt(total, stored, rejected, verified=verified)
+        covered = not event.limited and not problem
+        complete = covered and not missed and not rejected
         values: dict[str, object] = {"stored": stored, "rejected": rejected, "complete": int(complete)}
         if total is not None:
             values["expected"] = total
         if whole or complete:
             values["problem"] = None
         if event.watermark and not missed and not event.limited:
-            values["watermark"] = event.watermark
+            values["watermark_anew" if whole else "watermark"] = event.watermark
         if whole:
             values["verified_at"] = self._started_at
         elif total is not None and total != stored + rejected:
             # changes alone do not explain the source's count: the next run lists this partition in full
             values["verified_at"] = None
-        ledger.record_partition(self.store, table, partition, self.run_id, now, values)
-        unit = f"{table.name} {_named((partition,))}"
-        if short and total is not None:
-            self._miss(table, (partition,), unit, _unaccounted(total, stored, rejected))
-        elif never:
-            self._miss(table, (partition,), unit, "only its changes were fetched, and it was never listed in full")
+        if not (event.limited and verified):  # a try takes nothing from what was verified
+            ledger.record_partition(self.store, table, partition, self.run_id, now, values)
+        if problem:
+            self._miss(table, (partition,), f"{table.name} {_named((partition,))}", problem)
         if event.limited:
             self.result.limited[table.name].append(partition)
         self._covered[table.name][partition] = covered
         self.result.partition_counts[table.name][partition] = live
+
+    def _held_of(self, table: Table, partition: str | None) -> tuple[int, int, int]:
+        """A partition's live rows, those of them that stand for a record as it is, and its open rejects."""
+        live = self.store.live(table, _keys((partition,)))
+        rejected = ledger.open_rejects(self.store.connection, table, partition)
+        stale = ledger.stale_rows(self.store.connection, table, partition) if rejected else 0
+        return live, live - stale, rejected
+
+    def _differing(self, event: Compare) -> list[str]:
+        missed = self.result.incomplete[event.table.name]
+        found = []
+        for partition, total in event.totals.items():
+            _, stored, rejected = self._held_of(event.table, partition)
+            if stored + rejected != total and partition not in missed:
+                found.append(partition)
+        return found
 
     def _vanish(self, table: Table, partition: str | None, now: str, counts: TableCounts) -> bool:
         """Marks the partition's rows that a full listing did not bring. False: too many, so none was marked."""
@@ -392,27 +423,41 @@ class _Drain:
         self._report_progress()
 
     def _judge_rejects(self, table: Table, now: str) -> None:
-        """Over the limit, the partitions with rejected records are incomplete; within it they are complete after all."""
-        rejects = {key: found for key, found in self._reject_keys[table.name].items() if found}
-        if not rejects:
-            return
-        total = sum(counts.rejected for counts in self.result.counts.values())
+        """Over the limit, the partitions with rejected records are incomplete; within it they are complete after all.
+
+        What counts is what is open: this run's rejects in all its tables, and those of earlier runs in the partitions
+        that this one went through, however generous the limit was then.
+        """
         covered = self._covered[table.name]
-        if total <= self.options.max_rejects:
-            for partition, whole in covered.items():
-                if partition in rejects and whole and partition not in self.result.incomplete[table.name]:
-                    ledger.record_partition(
-                        self.store, table, partition, self.run_id, now, {"complete": 1, "problem": None}
-                    )
+        found = {key: number for key, number in self._open_rejects[table.name].items() if number}
+        for key, keys in self._reject_keys[table.name].items():
+            if keys:
+                found[key] = max(found.get(key, 0), len(keys))
+        if not found:
             return
-        for partition, found in rejects.items():
+        total = self._rejected_in_all()
+        for partition, number in found.items():
             touched = [partition] if partition is not None or table.partitioning is None else list(covered)
-            self._miss(
-                table,
-                touched,
-                f"{table.name} {_named(touched)}",
-                f"{len(found)} rejected ({total} in all, {self.options.max_rejects} allowed by --max-rejects): see the table _rejects",
-            )
+            if total > self.options.max_rejects:
+                self._miss(
+                    table,
+                    touched,
+                    f"{table.name} {_named(touched)}",
+                    f"{number} rejected ({total} in all, {self.options.max_rejects} allowed by --max-rejects): see the table _rejects",
+                )
+                continue
+            for key in touched:
+                if covered.get(key) and key not in self.result.incomplete[table.name]:
+                    values = {"complete": 1, "problem": None}
+                    ledger.record_partition(self.store, table, key, self.run_id, now, values)
+
+    def _rejected_in_all(self) -> int:
+        """Open rejects of the partitions gone through, and what earlier drains of this run rejected."""
+        here = 0
+        for name in self.tables:
+            opened, new = self._open_rejects[name], self._reject_keys[name]
+            here += sum(max(opened.get(key, 0), len(new.get(key, ()))) for key in {*opened, *new})
+        return here + ledger.rejected_elsewhere(self.store.connection, self.run_id, self.tables)
 
     def _find_unspoken(self, table: Table, partitions: Sequence[str] | None) -> None:
         asked: Sequence[str | None] = partitions if partitions is not None and table.partitioning else (None,)
@@ -427,8 +472,6 @@ class _Drain:
         for table in self.tables.values():
             facts[f"{table.name}_last_sync"] = facts["last_sync"]
             facts[f"{table.name}_count"] = str(self.store.live(table))
-        if self.result.is_complete and not self.result.limited:
-            facts["last_complete_sync"] = facts["last_sync"]
         return facts
 
 
@@ -453,6 +496,16 @@ def _merged(events: Sequence[Event]) -> list[Event]:
             merged.append(event)
     flush()
     return merged
+
+
+def _doubt(total: int | None, stored: int, rejected: int, *, verified: bool) -> str:
+    """Why a listing of changes leaves a partition incomplete; empty where it does not.
+
+    More rows than the source counts are no doubt: some came after it counted, or were deleted since.
+    """
+    if total is not None and stored + rejected < total:
+        return _unaccounted(total, stored, rejected)
+    return "" if verified else "only its changes were fetched, and it was never listed in full"
 
 
 def _refused(table: Table, refused: Refused) -> Reject:

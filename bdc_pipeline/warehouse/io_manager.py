@@ -277,7 +277,7 @@ def _row_count(partition: str | None) -> str:
 
 
 def rejects_metadata(rejects: Sequence[Reject]) -> dict[str, Any]:
-    """The first rejected records as a table."""
+    """The first rejected records as a table, without their contents: a run's history is kept for long and read by many."""
     if not rejects:
         return {}
     records = [
@@ -287,7 +287,6 @@ def rejects_metadata(rejects: Sequence[Reject]) -> dict[str, Any]:
                 "partition": reject.partition or "",
                 "key": "/".join(map(str, reject.key)),
                 "reason": reject.reason,
-                "raw": reject.raw[:200].encode(errors="replace").decode(),
             }
         )
         for reject in rejects[:FIRST_REJECTS]

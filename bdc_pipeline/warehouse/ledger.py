@@ -152,11 +152,17 @@ def partition_states(connection: sqlite3.Connection, table: Table) -> dict[str, 
 def record_partition(
     store: Store, table: Table, partition: str | None, run_id: str, now: str, values: Mapping[str, Any]
 ) -> None:
-    """Sets some of a partition's columns. A watermark only moves forward: a slower run may end after a later one."""
-    known = {"complete": 0} | dict(values)
+    """Sets some of a partition's columns.
+
+    A `watermark` only moves forward: a slower run may end after a later one. `watermark_anew`, from a full listing, sets
+    it outright: that the clock was once wrong must not hide changes for ever.
+    """
+    known = {"complete": 0} | {name.removesuffix("_anew"): value for name, value in values.items()}
     names = list(known)
     sets = ", ".join(
-        f"{name} = max(coalesce({name}, ''), excluded.{name})" if name == "watermark" else f"{name} = excluded.{name}"
+        "watermark = max(coalesce(watermark, ''), excluded.watermark)"
+        if name == "watermark"
+        else f"{name.removesuffix('_anew')} = excluded.{name.removesuffix('_anew')}"
         for name in values
     )
     marks = ", ".join("?" for _ in names)
@@ -285,6 +291,26 @@ def end_run(store: Store, run_id: str, effort: Effort, seconds: float, now: str)
         "WHERE run_id = ?",
         (now, effort.requests, effort.retries, effort.bytes, seconds, run_id),
     )
+
+
+def rejected_elsewhere(connection: sqlite3.Connection, run_id: str, tables: Iterable[str]) -> int:
+    """How many records a run has rejected in other tables than these."""
+    names = json.dumps(list(tables))
+    sql = (
+        "SELECT coalesce(sum(rejected), 0) FROM _run_tables WHERE run_id = ? "
+        "AND table_name NOT IN (SELECT value FROM json_each(?))"
+    )
+    return int(connection.execute(sql, (run_id, names)).fetchone()[0])
+
+
+def conclude_run(store: Store, run_id: str, source: str, failures: Iterable[Failure], effort: Effort, now: str) -> None:
+    """Ends a run of several drains: adds what failed and was spent outside them, and notes whether all of it is complete."""
+    begin_run(store, run_id, source, now)
+    store.connection.executemany(
+        "INSERT INTO _run_failures VALUES (?, '', NULL, ?, ?, ?)",
+        [(run_id, failure.unit, failure.error, now) for failure in failures],
+    )
+    end_run(store, run_id, effort, 0.0, now)
 
 
 def set_metadata(store: Store, values: Mapping[str, str], now: str) -> None:

@@ -410,10 +410,17 @@ class Store:
         sql = f"UPDATE {quoted(table.stored)} SET vanished_at = ? WHERE {quoted(table.key[0])} = ? AND vanished_at IS NULL"
         return self.connection.executemany(sql, [(now, key) for key in keys]).rowcount
 
+    def erase(self, table: Table, column: str, values: Sequence[int | str]) -> int:
+        """Deletes rows and returns how many: for what must not be kept at all. Inside a transaction."""
+        sql = f"DELETE FROM {quoted(table.stored)} WHERE {quoted(column)} = ?"
+        return self.connection.executemany(sql, [(value,) for value in values]).rowcount if values else 0
+
     def _unseen(self, table: Table, where: str) -> str:
         join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
         return (
-            f"{where} AND t.vanished_at IS NULL AND t.last_updated <= ? "
+            f"{where} AND t.vanished_at IS NULL "
+            # a time that is yet to come was written under a clock that was wrong, not by another run just now
+            "AND (t.last_updated <= ? OR t.last_updated > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+1 hour')) "
             f"AND NOT EXISTS (SELECT 1 FROM {seen_keys(table)} s WHERE {join}) "
             f"AND NOT EXISTS (SELECT 1 FROM {_spared(table)} s WHERE {join})"
         )

@@ -57,6 +57,7 @@ class Checked:
         watermark: the source's clock when the listing began (`utc_text`); the next listing of changes starts there.
         totals: what the source counted by partition, as a check on a listing of changes alone.
         limited: an option cut the listing short, so that the partitions are not complete.
+        again: how many of `expected` an earlier listing of this run brought too: a record counts once in the report.
         gone: keys of rows that came, and were gone from the source before the listing ended; not among `expected`.
     """
 
@@ -68,6 +69,7 @@ class Checked:
     totals: dict[str, int] = field(default_factory=dict)
     limited: bool = False
     gone: tuple[int | str, ...] = ()
+    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,29 @@ class Missing:
     full: bool = True
 
 
-Event = Rows | Reject | Checked | Missing
+@dataclass(slots=True)
+class Compare:
+    """Asks the warehouse which partitions hold other numbers of rows than the source counts.
+
+    It commits what came before and puts them into `differing` before it takes the next event, so that the fetch can list
+    them in full.
+    """
+
+    table: Table
+    totals: dict[str, int]
+    differing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Rows that must not be kept at all: those whose column holds one of the values. They are deleted, not marked."""
+
+    table: Table
+    column: str
+    values: tuple[int | str, ...]
+
+
+Event = Rows | Reject | Checked | Missing | Compare | Erase
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import pytest
 
 from bdc_pipeline.fetching.answers import FetchError, Unauthorized
 from bdc_pipeline.sandbox import PagingChange, Sandbox, SandboxOptions, running
+from bdc_pipeline.sources.sonar import client
 from bdc_pipeline.warehouse.drain import DrainOptions
 from bdc_pipeline.warehouse.ledger import SyncReport
 from bdc_pipeline_tests.sources.sonar import command_line
@@ -157,6 +158,139 @@ def test_a_list_that_cannot_be_counted_is_paged_to_its_end(tmp_path: Path, root:
         assert report.tables[names[root]].expected is None
 
 
+def test_what_belongs_to_no_account_is_fetched_too(tmp_path: Path) -> None:
+    with copying(tmp_path, customers=1100) as copy:
+        accounts = [int(number) for (number,) in copy.sandbox.rows("Account", ["id"])]
+        copy.sandbox.delete("Account", [number for number in accounts if number >= 2000])
+        report = copy.sync(page_size=500)
+        assert report.complete, errors_of(report)
+        copy.assert_true()
+        held = stored(copy.path)
+        assert any(row[1] >= 2000 for row in held["addresses"])
+        assert any(row[1] >= 2000 for row in held["account_services"])
+        assert not any(row[0] >= 2000 for row in held["accounts"])
+
+
+# among them are those that find the blocks, that plan them, that read the fields' kinds, and pages
+@pytest.mark.parametrize("after", [0, 1, 3, 5, 18, 20, 22, 24, 25, 26])
+def test_one_empty_answer_to_a_first_sync_makes_no_incomplete_copy_complete(tmp_path: Path, after: int) -> None:
+    with copying(tmp_path, customers=20) as copy:
+        copy.sandbox.configure(faults=[f"shrunken~times=1,after={after}"])
+        report = copy.sync(workers=1)
+        assert copy.sandbox.stats()["faults"] == {"shrunken": 1}
+        copy.sandbox.configure(faults=[])
+        if not report.complete:
+            report = copy.sync()
+            assert report.complete, errors_of(report)
+        copy.assert_true()
+
+
+@pytest.mark.parametrize("change", ["update", "insert", "delete"])
+def test_one_empty_answer_to_the_counts_of_changes_hides_none(copy: Copy, change: str) -> None:
+    copy.sync()
+    number = copy.truth()["account_services"][3][0]
+    if change == "update":
+        copy.sandbox.update("AccountService", number, quantity=77)
+    elif change == "insert":
+        copy.sandbox.insert(1, "AccountService")
+    else:
+        copy.sandbox.delete("AccountService", [number])
+    # the label of counts begins with the first of many lists, each a record long
+    copy.sandbox.configure(faults=[r"shrunken~times=1@^accounts page=1 records=1 .*updated_at.*; "])
+    report = copy.sync(inventory=False)
+    assert copy.sandbox.stats()["faults"] == {"shrunken": 1}
+    copy.sandbox.configure(faults=[])
+    if not report.complete:
+        report = copy.sync()
+        assert report.complete, errors_of(report)
+    copy.assert_true()
+
+
+@pytest.mark.parametrize(
+    ("entity", "table", "public"),
+    [
+        ("Account", "accounts", "customers"),
+        ("Address", "addresses", "addresses"),
+        ("AccountService", "account_services", "services"),
+        ("InventoryItem", "items", "inventory_items"),
+        ("InventoryModelFieldData", "inventory_fields", "inventory_fields"),
+    ],
+)
+def test_a_row_that_takes_the_place_of_another_is_seen_by_the_next_sync(
+    copy: Copy, entity: str, table: str, public: str
+) -> None:
+    copy.sync()
+    before = stored(copy.path)
+    owner = str(before["addresses"][0][1])
+    columns = {"addressable_type": "Account", "addressable_id": owner} if entity == "Address" else {}
+    copy.sandbox.insert(1, entity, **columns)
+    copy.sandbox.delete(entity, [before[table][5][0]])
+    report = copy.sync()
+    assert report.complete, errors_of(report)
+    copy.assert_true()
+    counts = report.tables[public]
+    assert (counts.inserted, counts.vanished) == (1, 1)
+    assert counts.expected == counts.fetched
+
+
+def test_a_few_new_customers_do_not_cost_the_whole_copy(tmp_path: Path) -> None:
+    with copying(tmp_path, customers=2300) as copy:
+        copy.sync(page_size=500)
+        copy.sandbox.insert(3)
+        report = copy.sync(page_size=500)
+        assert report.complete, errors_of(report)
+        copy.assert_true()
+        partitioned = ("customers", "addresses", "services", "inventory_items", "inventory_fields", "customer_groups")
+        fetched = {name: report.tables[name].fetched for name in partitioned}
+        assert fetched["customers"] == 3
+        assert sum(fetched.values()) < 0.1 * sum(len(rows) for rows in stored(copy.path).values()), fetched
+
+
+def test_a_row_that_was_lost_here_is_fetched_again_by_the_next_sync(copy: Copy) -> None:
+    copy.sync()
+    copy.execute("DELETE FROM addresses WHERE id = (SELECT min(id) FROM addresses)")
+    report = copy.sync()
+    assert report.complete, errors_of(report)
+    assert report.tables["addresses"].inserted == 1
+    copy.assert_true()
+
+
+def test_records_with_empty_texts_in_place_of_numbers_and_dates_are_read(copy: Copy) -> None:
+    held = copy.truth()
+    account, address = held["accounts"][0][0], held["addresses"][0][0]
+    copy.sandbox.update("Account", account, activation_date="")
+    copy.sandbox.update("Address", address, census_year="", attainable_download_speed="")
+    report = copy.sync()
+    assert report.complete, errors_of(report)
+    assert sum(counts.rejected for counts in report.tables.values()) == 0
+    assert copy.one("SELECT activation_date FROM accounts WHERE id = ?", account) is None
+    assert copy.query("SELECT census_year, attainable_download_speed FROM addresses WHERE id = ?", address) == [
+        (None, None)
+    ]
+
+
+def test_the_values_of_a_field_that_becomes_secret_are_not_kept(copy: Copy) -> None:
+    copy.sync()
+    kinds = {int(number): kind for number, kind in copy.sandbox.rows("InventoryModelField", ["id", "type"])}
+    fields = {row[2] for row in stored(copy.path)["inventory_fields"]}
+    field = min(number for number in fields if kinds[number] == "TEXT")
+    values = [
+        value for (value,) in copy.query("SELECT value FROM inventory_fields WHERE inventory_model_field_id = ?", field)
+    ]
+    assert values
+    copy.sandbox.update("InventoryModelField", field, name="Admin Password")
+    report = copy.sync()
+    assert report.complete, errors_of(report)
+    left = "SELECT count(*) FROM inventory_fields WHERE inventory_model_field_id = ?"
+    assert copy.one(left, field) == 0
+    tables = [name for (name,) in copy.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    rows = [repr(row) for table in tables for row in copy.query(f'SELECT * FROM "{table}"')]
+    unlike = [value for value in values if len(value) >= 6]
+    assert unlike
+    assert not [row for row in rows if any(repr(value) in row for value in unlike)]
+    assert copy.sync().complete
+
+
 # -- what stays broken -----------------------------------------------------------------------------------------
 
 
@@ -264,6 +398,27 @@ def test_an_empty_page_is_not_taken_for_an_empty_list(copy: Copy, again: bool) -
     assert not report.complete
     assert "customers" in errors_of(report) or "accounts" in errors_of(report)
     copy.sandbox.configure(faults=[])
+    assert copy.sync().complete
+    copy.assert_true()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_null_in_place_of_groups_vanishes_no_membership(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    copy.sync()
+    before = stored(copy.path)
+    account = before["customer_groups"][0][0]
+    copy.sandbox.touch("Account", [account])
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_keep_groups", lambda *_: None)  # as though every account came with null
+        report = copy.sync(force=force)
+    assert not report.complete
+    assert "came with null in place of their groups" in errors_of(report)
+    assert "permission to read account groups" in errors_of(report)
+    assert report.tables["customer_groups"].vanished == 0
+    assert stored(copy.path)["customer_groups"] == before["customer_groups"]
+    copy.assert_true("customer_groups")
     assert copy.sync().complete
     copy.assert_true()
 

@@ -22,11 +22,10 @@ from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.drain import FEW_ROWS, Drained, DrainOptions, Progress, drain, vanish_allowed
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.stream import Effort, Event, Rows
+from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Rows
 from bdc_pipeline_tests.warehouse import drain_child
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
-    LATER,
     NOTES,
     SHOP,
     TAGS,
@@ -105,12 +104,11 @@ def test_facts_for_other_tools_are_kept(shop: Shop) -> None:
     facts = dict(shop.ask("SELECT key, value FROM metadata"))
     assert facts["items_count"] == "2"
     assert facts["last_run_id"] == "run 1"
-    assert facts["last_complete_sync"] == facts["last_sync"] == facts["items_last_sync"]
+    assert facts["last_sync"] == facts["items_last_sync"]
     assert dt.datetime.fromisoformat(facts["last_sync"]).tzinfo is dt.UTC
     shop.sync(items(3), missing())
     later = dict(shop.ask("SELECT key, value FROM metadata"))
     assert (later["items_count"], later["last_run_id"]) == ("3", "run 2")
-    assert later["last_complete_sync"] == facts["last_complete_sync"]
 
 
 def test_an_empty_source_is_complete_the_first_time(shop: Shop) -> None:
@@ -306,11 +304,71 @@ def test_what_no_partition_can_be_blamed_for_still_makes_the_run_incomplete(shop
 
 
 def test_a_listing_cut_short_by_an_option_leaves_its_partition_incomplete(shop: Shop) -> None:
+    done = shop.sync(items(1), listed(3, limited=True, watermark="2026-02"))
+    assert done.complete["items"] == []
+    assert done.limited["items"] == ["0-9"]
+    assert (shop.partition()["complete"], shop.partition()["watermark"]) == (0, None)
+
+
+def test_a_listing_cut_short_takes_nothing_from_a_partition_that_was_verified(shop: Shop) -> None:
     shop.sync(items(1, 2, 3), listed(3, watermark="2026-01"))
+    before = shop.partition()
     done = shop.sync(items(1), listed(3, limited=True, watermark="2026-02"))
     assert done.complete["items"] == []
     assert shop.ids() == [1, 2, 3]
-    assert (shop.partition()["complete"], shop.partition()["watermark"]) == (0, "2026-01")
+    assert shop.partition() == before
+
+
+def test_partitions_that_differ_from_the_source_s_counts_are_told_to_the_fetch(shop: Shop) -> None:
+    shop.sync(items(1, 2, 3), listed(3))
+    told: list[str] = []
+
+    def events() -> Iterator[Event]:
+        yield items(4)
+        compare = Compare(ITEMS, {"0-9": 4, "10-19": 1, "20-29": 0})
+        yield compare
+        told.extend(compare.differing)
+        yield changed()
+
+    stream = Told()
+    stream.events = events()
+    drain(stream, shop.path, "second", DrainOptions(commit_interval=1000))
+    assert told == ["10-19"]
+
+
+def test_rows_that_must_not_be_kept_are_deleted(shop: Shop) -> None:
+    shop.sync(items(1, 2, 3), listed(3))
+    shop.sync(Erase(ITEMS, "id", (1, 3)), changed())
+    assert (shop.ids(), shop.gone()) == ([2], [])
+
+
+def test_rows_that_were_gone_when_asked_again_do_not_vanish_by_the_hundred(shop: Shop) -> None:
+    numbers = range(10)
+    done = shop.sync(items(*numbers), listed(1, gone=tuple(range(1, 10))))
+    assert "not in the source's answer when it was asked again" in done.incomplete["items"]["0-9"]
+    assert shop.gone() == []
+
+
+def test_a_record_that_two_listings_of_a_run_bring_is_expected_once(shop: Shop) -> None:
+    shop.sync(items(1, 2), listed(2))
+    done = shop.sync(items(2, name="new"), changed(expected=1), items(1, 2, 3), listed(3, again=1))
+    counts = done.counts["items"]
+    assert (counts.expected, counts.fetched) == (3, 3)
+
+
+def test_a_full_listing_mends_a_watermark_that_a_wrong_clock_set(shop: Shop) -> None:
+    shop.sync(items(1), listed(1, watermark="2999-01"))
+    shop.sync(changed(watermark="2026-01"))
+    assert shop.partition()["watermark"] == "2999-01"
+    shop.sync(items(1), listed(1, watermark="2026-02"))
+    assert shop.partition()["watermark"] == "2026-02"
+
+
+def test_rejects_that_an_earlier_run_allowed_are_not_forgotten(shop: Shop) -> None:
+    done = shop.sync(items(1), rejected(2), listed(2), max_rejects=1)
+    assert done.is_complete
+    assert shop.sync(changed(), max_rejects=1).is_complete
+    assert not shop.sync(changed()).is_complete
 
 
 # -- changes alone -------------------------------------------------------------------------------------------------
@@ -629,7 +687,8 @@ def test_rows_that_another_run_wrote_after_this_one_began_do_not_vanish(shop: Sh
         with Store(shop.path, SHOP) as other:
             other.track([ITEMS])
             with other.transaction():
-                other.upsert(ITEMS, [Item(4, "fresh")], LATER)
+                soon = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
+                other.upsert(ITEMS, [Item(4, "fresh")], soon.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
         yield listed(2)
 
     stream = Told()

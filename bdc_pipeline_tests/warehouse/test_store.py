@@ -598,16 +598,18 @@ def test_rows_are_unseen_unless_they_came_or_were_spared_or_are_newer(store: Sto
     upserted(store, *(Item(number) for number in range(6)))
     begin_anew(store)
     upserted(store, Item(0), Item(1, "changed"), now=LATER)
+    now = now_text()  # by another run, just now; what is yet to come was written under a wrong clock
     with store.transaction() as connection:
         store.spare(ITEMS, [(2,)])
-        connection.execute("UPDATE items SET last_updated = ? WHERE id = 3", (LATER,))
+        connection.execute("UPDATE items SET last_updated = ? WHERE id = 3", (now,))
+        connection.execute("UPDATE items SET last_updated = '2999-01-01T00:00:00.000Z' WHERE id = 4")
         everywhere = ITEMS.where(None)
         assert store.unseen(ITEMS, everywhere, NOW) == 2
         assert store.vanish(ITEMS, everywhere, NOW, LATER) == 2
         assert store.unseen(ITEMS, everywhere, NOW) == 0
     assert store.live(ITEMS) == 4
     assert store.live(ITEMS, ["10-19"]) == 0
-    assert rows_of(store, "SELECT id, last_updated FROM items WHERE vanished_at IS NOT NULL") == [(4, NOW), (5, NOW)]
+    assert rows_of(store, "SELECT id FROM items WHERE vanished_at IS NOT NULL") == [(4,), (5,)]
 
 
 def test_keys_that_sqlite_cannot_hold_are_spared_without_harm(store: Store) -> None:

@@ -281,7 +281,7 @@ def sonar_inventory() -> Mapping[str, Any]:
     return _named(fetch_inventory(plan_inventory()), t.OF_INVENTORY)
 
 
-def find_blocks(sonar: SonarResource, stop: Stop, entity: Entity, limit: int | None = None) -> tuple[list[str], Effort]:
+def find_blocks(sonar: SonarResource, stop: Stop, entities: Sequence[Entity]) -> tuple[list[str], Effort]:
     """The blocks that Sonar has records for, and what asking cost.
 
     Raises:
@@ -290,7 +290,7 @@ def find_blocks(sonar: SonarResource, stop: Stop, entity: Entity, limit: int | N
     """
     client = sonar.client(stop)
     with closing(client.session):
-        blocks = discover_blocks(client, entity, sonar.threads, stop, limit=limit)
+        blocks = discover_blocks(client, entities, sonar.threads, stop)
         return blocks, client.effort()
 
 

@@ -22,9 +22,9 @@ def sonar_new_blocks(context: dg.SensorEvaluationContext, sonar: SonarResource) 
     """Asks Sonar for the highest ids. A failed read raises and registers nothing: it is no empty answer."""
     stop = Stop()
     requests = []
-    for definition, entity in ((CUSTOMER_BLOCKS, e.ACCOUNTS), (INVENTORY_BLOCKS, e.INVENTORY_ITEMS)):
+    for definition, entities in ((CUSTOMER_BLOCKS, e.OF_CUSTOMERS), (INVENTORY_BLOCKS, e.OF_INVENTORY)):
         registered = set(definition.get_partition_keys(dynamic_partitions_store=context.instance))
-        if fresh := new_keys(find_blocks(sonar, stop, entity)[0], registered):
+        if fresh := new_keys(find_blocks(sonar, stop, entities)[0], registered):
             requests.append(definition.build_add_request(fresh))
     if not requests:
         return dg.SkipReason("No new blocks of ids.")

@@ -82,6 +82,7 @@ class _Grouped(msgspec.Struct):
 class Page:
     """One page of a list, as rows.
 
+    `groupless` are accounts that came with null in place of their groups, which is not the same as being in none.
     `ids` holds the ids of all records that came, those without a row too; `dropped` those that were left out on
     purpose (another owner's address, a secret field); `unread` counts records whose id could not be read.
     """
@@ -90,6 +91,7 @@ class Page:
     rows: list[msgspec.Struct] = field(default_factory=list)
     groups: list[t.CustomerGroup] = field(default_factory=list)
     group_totals: dict[int, int] = field(default_factory=dict)
+    groupless: list[int] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     dropped: set[int] = field(default_factory=set)
@@ -214,19 +216,20 @@ class SonarClient:
         size: int,
         kinds: FieldKinds | None = None,
         *,
-        direction: str = "ASC",
+        backwards_by: str = "",
     ) -> Page:
-        """One page of a list, sorted by id. Pages count from 1; the server may answer with fewer records than asked.
+        """One page of a list, sorted by id, or backwards by another attribute. Pages count from 1; the server may answer with
+        fewer records than asked.
 
         Raises:
             FetchError: the page did not come.
         """
         if entity.root not in self._uncounted:
             try:
-                return self._page(entity, search, number, size, kinds, counted=True, direction=direction)
+                return self._page(entity, search, number, size, kinds, counted=True, backwards_by=backwards_by)
             except PageInfoRefused:
                 self._uncounted.add(entity.root)
-        return self._page(entity, search, number, size, kinds, counted=False, direction=direction)
+        return self._page(entity, search, number, size, kinds, counted=False, backwards_by=backwards_by)
 
     def _page(
         self,
@@ -237,12 +240,17 @@ class SonarClient:
         kinds: FieldKinds | None,
         *,
         counted: bool,
-        direction: str,
+        backwards_by: str,
     ) -> Page:
+        order = (
+            {"attribute": backwards_by, "direction": "DESC"}
+            if backwards_by
+            else {"attribute": "id", "direction": "ASC"}
+        )
         variables = {
             "p": {"page": number, "records_per_page": size},
             "s": [search] if search else [],
-            "o": [{"attribute": "id", "direction": direction}],
+            "o": [order],
         }
         data = self._ask(page_query(entity, counted=counted), variables, entity.root, timeout_attempts=2)
         page = read_page(data.get(entity.root), entity, kinds or FieldKinds())
@@ -297,17 +305,32 @@ class SonarClient:
         data = self._ask(query, variables, roots)
         return [_decoded(data.get(f"c{i}"), _Counted).page_info.total_count for i in range(len(asked))]
 
-    def highest_id(self, entity: Entity) -> int:
-        """The highest id of a list; -1 where it is empty."""
-        page = self.page(entity, entity.search(), 1, 1, direction="DESC")
-        return max(page.ids, default=-1)
+    def extent(self, entity: Entity) -> tuple[int | None, int]:
+        """How many records a list has (None where it cannot be counted) and the highest value of the attribute that decides
+        the block, -1 where it is empty. An empty answer is asked for once more before it is believed.
+        """
+        for _ in range(2):
+            page = self.page(entity, entity.search(), 1, 1, FieldKinds(), backwards_by=entity.block or "id")
+            values = [_owner(entity, record) for record in (*page.rows, *page.rejects)]
+            total = page.info.total_count if page.info else None
+            if total or values:
+                break
+        return total, max(values, default=-1)
 
-    def nth_id(self, entity: Entity, number: int) -> int | None:
+    def nth_id(self, entity: Entity, number: int, search: Search | None = None) -> int | None:
         """The id of the n-th record by id, counted from 1; None where there are fewer."""
-        page = self.page(entity, entity.search(), number, 1)
+        page = self.page(entity, entity.search() if search is None else search, number, 1)
         # a server may answer a page behind the end with its last one
         beyond = page.info is not None and page.info.total_count < number
         return None if beyond or not page.ids else page.ids[0]
+
+
+def _owner(entity: Entity, found: object) -> int:
+    """The value that decides the block of a row, or the last one of a rejected record's block; -1 where it is not known."""
+    partitioning = entity.table.partitioning
+    if isinstance(found, Reject):
+        return int(found.partition.partition("-")[2]) if found.partition else -1
+    return int(getattr(found, partitioning.column)) if partitioning else -1
 
 
 class _NestedGroups(msgspec.Struct):
@@ -368,6 +391,8 @@ def read_page(raw: msgspec.Raw | None, entity: Entity, kinds: FieldKinds) -> Pag
             continue
         page.rows.append(row)
         _keep_groups(page, record)
+    if entity is ACCOUNTS:
+        page.groupless = [number for number in page.ids if number not in page.group_totals]
     return page
 
 
@@ -402,6 +427,9 @@ def _readable(raws: Iterable[msgspec.Raw], entity: Entity, page: Page) -> Iterab
         try:
             yield msgspec.json.decode(raw, type=entity.record, strict=False)
         except msgspec.MsgspecError as error:
+            with contextlib.suppress(msgspec.MsgspecError):
+                yield _without_blanks(raw, entity)
+                continue
             reject = _reject(entity, bytes(raw), str(error))
             page.rejects.append(reject)
             if reject.key:
@@ -412,6 +440,17 @@ def _readable(raws: Iterable[msgspec.Raw], entity: Entity, page: Page) -> Iterab
                 # a record that cannot be read costs itself, not what else hangs on it
                 with contextlib.suppress(msgspec.MsgspecError):
                     _keep_groups(page, msgspec.json.decode(raw, type=_Grouped, strict=False))
+
+
+def _without_blanks(raw: msgspec.Raw, entity: Entity) -> Any:
+    """A record whose empty texts are nulls: what some hold in place of a number or a date.
+
+    Raises:
+        msgspec.MsgspecError: it is no record of the entity even so.
+    """
+    record = msgspec.json.decode(raw, type=dict[str, Any])
+    plain = {name: None if value == "" else value for name, value in record.items()}
+    return msgspec.convert(plain, type=entity.record, strict=False)
 
 
 def _reject(entity: Entity, raw: bytes, reason: str) -> Reject:

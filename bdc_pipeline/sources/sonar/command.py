@@ -7,18 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdc_pipeline.fetching.answers import Refused
+import dagster as dg
+
+from bdc_pipeline.fetching.answers import FetchError, Refused
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.running import Stage, run_stages
 from bdc_pipeline.sources.sonar import assets
 from bdc_pipeline.sources.sonar import entities as e
 from bdc_pipeline.sources.sonar import tables as t
-from bdc_pipeline.sources.sonar.plan import discover_blocks
+from bdc_pipeline.sources.sonar.client import SonarClient
+from bdc_pipeline.sources.sonar.plan import concerns_all, discover_blocks
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY, SQLiteIOManager
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import IdBlocks
+from bdc_pipeline.warehouse.table import IdBlocks, Table
+
+
+class NoBlocks(Exception):  # noqa: N818  (an answer to what was asked)
+    """The range of ids that was asked for holds no block: says which there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,17 @@ class SonarSync:
     between: tuple[int, int] | None = None
     customers: bool = True
     inventory: bool = True
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether less than everything was asked for."""
+        everything = self.customers and self.inventory and not self.partitions and self.between is None
+        return not everything or self.config.limit is not None
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables that the report speaks of."""
+        return (*t.LOOKUPS, *t.OF_CUSTOMERS * self.customers, *t.OF_INVENTORY * self.inventory)
 
     def __post_init__(self) -> None:
         for key in self.partitions:
@@ -65,52 +83,84 @@ def sync(asked: SonarSync, on_progress: Callable[[str, Progress], None], started
         )
         return {"sonar": asked.resource, KEY: files}
 
-    report = run_stages(stages, t.SCHEMA, asked.database, resources, before=before, started=started)
-    report.failures = [*problems, *report.failures]
-    report.complete = report.complete and not problems
-    return report
+    return run_stages(
+        stages,
+        t.SCHEMA,
+        asked.database,
+        resources,
+        before=before,
+        started=started,
+        problems=problems,
+        tables=asked.tables,
+        restricted=asked.is_restricted,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """A group of tables that is partitioned by blocks of ids."""
+
+    name: str
+    assets: dg.AssetsDefinition
+    partitions_def: dg.DynamicPartitionsDefinition
+    entities: tuple[e.Entity, ...]
+    plan: str
+
+
+_CUSTOMERS = _Blocked("customers", assets.sonar_customers, assets.CUSTOMER_BLOCKS, e.OF_CUSTOMERS, "plan_customers")
+_INVENTORY = _Blocked("inventory", assets.sonar_inventory, assets.INVENTORY_BLOCKS, e.OF_INVENTORY, "plan_inventory")
 
 
 def _stages(asked: SonarSync) -> tuple[list[Stage], Effort, list[Failure]]:
-    """The stages, what finding them cost, and those that cannot be: a list that is refused costs no other."""
+    """The stages, what finding them cost, and those that cannot be: a list that is refused costs no other.
+
+    Raises:
+        NoBlocks: the range that was asked for holds none.
+    """
     config = {"config": asked.config.model_dump()}
     stages = [Stage("lookups", assets.sonar_lookups)]
-    before = Effort()
-    blocked = []
-    problems = []
-    if asked.customers:
-        blocked.append(("customers", assets.sonar_customers, assets.CUSTOMER_BLOCKS, e.ACCOUNTS, "plan_customers"))
-    if asked.inventory:
-        blocked.append(
-            ("inventory", assets.sonar_inventory, assets.INVENTORY_BLOCKS, e.INVENTORY_ITEMS, "plan_inventory")
-        )
-    stop = Stop()
+    before, problems, stop = Effort(), list[Failure](), Stop()
     client = asked.resource.client(stop)
+    found: list[str] = []
     with closing(client.session):
-        for name, definition, partitions, entity, plan in blocked:
-            keys = list(dict.fromkeys(asked.partitions))
-            if not keys:
-                try:
-                    keys = discover_blocks(client, entity, asked.resource.threads, stop, limit=asked.config.limit)
-                except Refused as refused:
-                    # a wrong address or a wrong token concerns all lists, a missing permission this one
-                    if refused.status not in {400, 403}:
-                        raise
-                    problems.append(Failure(name, str(refused)))
-                    continue
-            # known blocks that the source has emptied are still to be compared with it
-            keys = _chosen(asked, _with_known(asked, entity, keys))
-            if keys:
-                stages.append(Stage(name, definition, partitions, keys, {plan: config}))
+        for group in (*(_CUSTOMERS,) * asked.customers, *(_INVENTORY,) * asked.inventory):
+            try:
+                blocks = _blocks(asked, client, group, stop, problems)
+            except FetchError as error:
+                if concerns_all(error):
+                    raise
+                problems.append(Failure(group.name, str(error)))
+                continue
+            found += blocks
+            if keys := _chosen(asked, blocks):
+                stages.append(Stage(group.name, group.assets, group.partitions_def, keys, {group.plan: config}))
         before += client.effort()
+    if asked.between is not None and not problems and len(stages) == 1:
+        raise NoBlocks(
+            f"No block holds such ids. There are {len(found)}, {found[0]} to {found[-1]}."
+            if found
+            else "Sonar has no records."
+        )
     return stages, before, problems
 
 
-def _with_known(asked: SonarSync, entity: e.Entity, keys: list[str]) -> list[str]:
-    if asked.partitions or asked.config.limit is not None:
+def _blocks(asked: SonarSync, client: SonarClient, group: _Blocked, stop: Stop, problems: list[Failure]) -> list[str]:
+    """The blocks of a group: those that were named, or those that Sonar or the file has records for."""
+    if asked.partitions:
+        return list(dict.fromkeys(asked.partitions))
+    limit = asked.config.limit
+
+    def note(entity: e.Entity, error: FetchError) -> None:
+        # what is refused is refused again when it is fetched, and told then
+        if not isinstance(error, Refused):
+            problems.append(Failure(f"{entity.root} blocks", str(error)))
+
+    keys = discover_blocks(client, group.entities, asked.resource.threads, stop, limit=limit, on_failure=note)
+    if limit is not None:
         return keys
-    known = assets.read_states(asked.database, (entity.table,))[entity.table.name]
-    return sorted({*keys, *known}, key=lambda key: int(key.partition("-")[0]))
+    # blocks that the source has emptied are still to be compared with it
+    known = assets.read_states(asked.database, (entity.table for entity in group.entities))
+    return sorted({*keys, *(key for of in known.values() for key in of)}, key=lambda key: int(key.partition("-")[0]))
 
 
 def _chosen(asked: SonarSync, keys: list[str]) -> list[str]:

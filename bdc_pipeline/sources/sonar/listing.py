@@ -17,6 +17,10 @@ SMALLEST_PAGE = 10
 """Records a page below which a page that times out is not halved again."""
 
 
+FEW, SHRUNK = 5, 0.8
+"""A list that has less than this share of what was counted before, and a few, is not believed."""
+
+
 class IdSet:
     """A set of ids, at about a bit each where they are dense."""
 
@@ -64,7 +68,7 @@ class Listing:
         between: ids outside of which rows are not wanted, both ends included; None for all.
         cut: the blocks that an option cuts short.
         whole: the server does not filter by id, so that rows are sorted into blocks here.
-        totals: what the server counted by block.
+        comparable: after it, its blocks can be counted and compared with what is stored.
     """
 
     root: str
@@ -75,7 +79,12 @@ class Listing:
     between: tuple[int, int] | None = None
     cut: tuple[str, ...] = ()
     whole: bool = False
-    totals: dict[str, int] = field(default_factory=dict)
+    comparable: bool = False
+
+    @property
+    def is_void(self) -> bool:
+        """Whether its range of ids is empty."""
+        return self.between is not None and self.between[0] > self.between[1]
 
     @property
     def name(self) -> str:
@@ -124,16 +133,17 @@ class Paging:
     delivered: IdSet = field(default_factory=IdSet)
     failures: dict[Ask, Exception] = field(default_factory=dict)
     outstanding: set[Ask] = field(default_factory=set)
-    kept: int = 0
 
     _ids: IdSet = field(default_factory=IdSet)
     _unread: int = 0
     _totals: set[int] = field(default_factory=set)
     _answered: int | None = None
     _reached: int = 0
-    _ended: bool = False
     _uncounted: bool = False
-    _news: bool = False
+    _filled: int = 0
+    _empty: dict[int, int] = field(default_factory=dict)
+    _repeated: set[int] = field(default_factory=set)
+    _largest: int = 0
     _smaller: int | None = None
     _queue: list[Ask] = field(default_factory=list)
 
@@ -165,16 +175,25 @@ class Paging:
         new = [self._ids.add(number) for number in came]
         self._unread += unread
         if total is None:
-            # an empty page is past the end; a short one need not be, since the server may cap its pages
-            self._uncounted = True
-            self._news = self._news or any(new) or bool(unread)
-            self._ended = self._ended or not (came or unread)
+            self._note_uncounted(ask.page, records=bool(came) or unread > 0, news=any(new) or unread > 0)
         else:
             self._totals.add(total)
+            self._largest = max(self._largest, total)
         if ask.size == self.size and answered and answered != self.size:
             # the server's own page size decides where pages begin; what came is page `ask.page` of that size
             self._answered = min(answered, self._answered or answered)
         return [number for number in came if self.delivered.add(number)]
+
+    def _note_uncounted(self, page: int, *, records: bool, news: bool) -> None:
+        self._uncounted = True
+        if news:
+            self._filled = max(self._filled, page)
+        if records:
+            self._empty.pop(page, None)
+            if not news:
+                self._repeated.add(page)
+        else:
+            self._empty[page] = self._empty.get(page, 0) + 1
 
     def failed(self, ask: Ask, error: Exception, *, timed_out: bool) -> None:
         """Notes that a page did not come. One that timed out is asked for again in two halves.
@@ -207,14 +226,31 @@ class Paging:
         return self._next_uncounted() if self._uncounted else self._next_counted()
 
     def _next_uncounted(self) -> list[Ask]:
-        # a server may repeat its last page instead of an empty one
-        ended, self._news = self._ended or not self._news, False
-        return [] if ended else self._further(self._reached + self.ahead)
+        """Further pages until one behind the last record is empty, twice: an empty answer may be a server in trouble.
+
+        A short page ends nothing, since the server may cap its pages. It may also repeat its last page for ever.
+        """
+        gaps = {page: times for page, times in self._empty.items() if page < self._filled}
+        for page, times in gaps.items():
+            if times >= ATTEMPTS:
+                self.failures[Ask(page, self.size)] = ValueError(
+                    "it came back empty, though pages behind it hold records"
+                )
+        if self.failures:
+            return []
+        behind = self._filled + 1
+        again = [*gaps] + [behind] * (self._empty.get(behind) == 1)
+        if again:
+            return self._asked(Ask(page, self.size) for page in again)
+        ended = self._empty.get(behind, 0) > 1 or behind in self._repeated
+        return [] if ended else self._further(max(self._reached, self._filled) + self.ahead)
 
     def _next_counted(self) -> list[Ask]:
         wanted = pages(max(self._totals, default=0), self.size)
         if wanted > self._reached:
             return self._further(wanted)
+        if not self._largest and self.listing.expected is None and not self.attempt:
+            return self._anew(1)  # an empty list is asked for once more before it is believed
         return [] if self._fits() or self.attempt + 1 >= ATTEMPTS else self._anew(wanted)
 
     @property
@@ -230,7 +266,7 @@ class Paging:
         """The list from its beginning, in smaller pages."""
         self.size, self._smaller, self._answered = size, None, None
         self._ids, self._unread, self._totals, self._reached = IdSet(), 0, set(), 0
-        self._ended = self._news = False
+        self._filled, self._empty, self._repeated = 0, {}, set()
         return self._further(pages(self.listing.expected or 1, size))
 
     def _anew(self, wanted: int) -> list[Ask]:
@@ -240,8 +276,9 @@ class Paging:
 
     def _fits(self) -> bool:
         held = len(self._ids) + self._unread
-        if not held and self.listing.expected:
-            return False  # an empty answer is what a server in trouble gives
+        largest = max(self._largest, self.listing.expected or 0)
+        if (largest and not held) or held + FEW < SHRUNK * largest:
+            return False  # far fewer than were counted before: what a server in trouble answers
         # the largest count: a row deleted while paging lowers it, and may have pulled a neighbour over a page's border
         return held == max(self._totals, default=0)
 

@@ -4,12 +4,13 @@ The decisions are pure functions of the ledger and of what the server counts; `m
 """
 
 import datetime as dt
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from bdc_pipeline.fetching.answers import Refused, Unauthorized
+from bdc_pipeline.fetching.answers import BadAnswer, FetchError, Refused, TimedOut, Unauthorized, Unreachable
 from bdc_pipeline.fetching.pool import Done, Failed, Pool, Stop, Stopped, Task
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.client import COUNTS_A_REQUEST, PageInfoRefused, SonarClient
@@ -30,10 +31,13 @@ from bdc_pipeline.warehouse.table import IdBlocks, parse_utc, utc_text
 
 R = TypeVar("R")
 
+MOST_BLOCKS = 2**53 // t.BLOCK
+"""Where the search for records ends; ids above are not told apart by every JSON reader."""
+
 NO_IDS = (-1000, -1)
 """A range that holds no record: a server that counts any in it does not filter by id."""
 
-BRANCHES = 50
+BRANCHES = 100
 """Into how many parts a range of ids is divided, level by level, to find the blocks that hold records."""
 
 
@@ -57,11 +61,20 @@ class SyncOptions:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The listings to fetch, the server's clock before the first of them (`utc_text`), and what planning cost."""
+    """What to fetch.
+
+    Args:
+        listings: the lists.
+        watermark: the server's clock before the first of them (`utc_text`), and not ahead of this machine's.
+        kinds: which item fields may be kept.
+        left_out: ids of item fields that the server is asked to leave out.
+        effort: what planning cost.
+    """
 
     listings: tuple[Listing, ...]
     watermark: str
     kinds: FieldKinds = field(default_factory=FieldKinds)
+    left_out: tuple[int, ...] = ()
     effort: Effort = field(default_factory=Effort)
 
     def describe(self) -> dict[str, int]:
@@ -92,57 +105,115 @@ def gather(calls: Sequence[Callable[[], R]], workers: int, stop: Stop) -> list[R
     return [results[str(place)] for place in range(len(calls))]
 
 
-def count_all(client: SonarClient, asked: Sequence[tuple[Entity, Search]], workers: int, stop: Stop) -> list[int]:
-    """The totals of many lists, in as few requests as it takes."""
+def count_all(
+    client: SonarClient, asked: Sequence[tuple[Entity, Search]], workers: int, stop: Stop, *, twice: bool = False
+) -> list[int]:
+    """The totals of many lists, in as few requests as it takes.
+
+    Args:
+        client: where to ask.
+        asked: the lists, by entity and filter.
+        workers: requests at the same time.
+        stop: ends it early.
+        twice: an answer without a single record is asked for once more before it is believed.
+    """
+
+    def count(chunk: Sequence[tuple[Entity, Search]]) -> list[int]:
+        counts = client.counts(chunk)
+        return client.counts(chunk) if twice and not any(counts) else counts
+
     chunks = [asked[i : i + COUNTS_A_REQUEST] for i in range(0, len(asked), COUNTS_A_REQUEST)]
-    return [
-        count
-        for counts in gather([partial(client.counts, chunk) for chunk in chunks], workers, stop)
-        for count in counts
-    ]
+    return [count for counts in gather([partial(count, chunk) for chunk in chunks], workers, stop) for count in counts]
 
 
 # -- blocks ----------------------------------------------------------------------------------------------------
 
 
 def discover_blocks(
-    client: SonarClient, entity: Entity, workers: int, stop: Stop, *, limit: int | None = None
+    client: SonarClient,
+    entities: Sequence[Entity],
+    workers: int,
+    stop: Stop,
+    *,
+    limit: int | None = None,
+    on_failure: Callable[[Entity, FetchError], None] | None = None,
 ) -> list[str]:
-    """The blocks that hold records, in order of their ids.
+    """The blocks that hold records of any of the entities, in order of their ids.
+
+    What is found is compared with each entity's total: an answer that hides a part would hide it from all that follows.
 
     Args:
         client: where to ask.
-        entity: customers or inventory items.
+        entities: those that share the blocks; the first is the one whose ids they are.
         workers: requests at the same time.
         stop: ends it early.
-        limit: only so many records from the lowest id on matter.
+        limit: only so many records of the first entity, from the lowest id on, matter.
+        on_failure: told of an entity that the server did not tell of, while it did of others; without it that is raised.
 
     Raises:
-        FetchError: the server did not tell.
+        FetchError: the server did not tell, or its counts contradict each other.
     """
-    highest = client.highest_id(entity)
-    if limit is not None and highest >= 0:
-        nth = client.nth_id(entity, limit)
-        highest = min(highest, nth) if nth is not None else highest
-    if highest < 0:
-        return []
-    count = highest // t.BLOCK + 1
-    numbers: Iterable[int] = range(count)
-    if count > 1 and filters_by_id(client, (entity,), stop)[entity.root]:
-        numbers = _occupied(client, entity, count, workers, stop)
-    return [_block(number) for number in numbers]
+    honoured = filters_by_id(client, entities, stop)
+    if limit is not None and (last := client.nth_id(entities[0], limit)) is not None:
+        first = entities[0]
+        count = last // t.BLOCK + 1
+        found = _occupied(client, first, count, None, workers, stop) if honoured[first.root] else range(count)
+        return [_block(number) for number in found]
+    numbers: set[int] = set()
+    failures: dict[str, FetchError] = {}
+    for entity in entities:
+        try:
+            numbers |= set(_blocks_of(client, entity, workers, stop, honoured=honoured[entity.root]))
+        except FetchError as error:
+            if on_failure is None or concerns_all(error):
+                raise
+            failures[entity.root] = error
+    if len(failures) == len(entities):
+        raise failures[entities[0].root]
+    for entity in entities:
+        if on_failure is not None and entity.root in failures:
+            on_failure(entity, failures[entity.root])
+    return [_block(number) for number in sorted(numbers)]
+
+
+def concerns_all(error: FetchError) -> bool:
+    """Whether no list can be fetched: a wrong address, a wrong token, a server that is down. A missing permission and an
+    answer that cannot be used concern one list."""
+    if isinstance(error, Refused):
+        return error.status not in {400, 403}
+    return isinstance(error, Unreachable | TimedOut)
 
 
 def _block(number: int) -> str:
     return IdBlocks("id", t.BLOCK).key_of(number * t.BLOCK)
 
 
-def _occupied(client: SonarClient, entity: Entity, count: int, workers: int, stop: Stop) -> list[int]:
+def _blocks_of(client: SonarClient, entity: Entity, workers: int, stop: Stop, *, honoured: bool) -> Iterable[int]:
+    total, highest = client.extent(entity)
+    count = highest // t.BLOCK + 1
+    if not total and highest < 0:
+        return ()
+    return _occupied(client, entity, max(count, 1), total, workers, stop) if honoured else range(count)
+
+
+def _occupied(
+    client: SonarClient, entity: Entity, count: int, total: int | None, workers: int, stop: Stop
+) -> Sequence[int]:
+    """The numbers of the blocks that hold records, among the first so many; all of them must hold the total."""
     ranges = [(0, count)]
     while True:
         divided = [part for whole in ranges for part in divide(*whole, BRANCHES)]
         between = [(first * t.BLOCK, last * t.BLOCK - 1) for first, last in divided]
         counts = count_all(client, [(entity, entity.search(between=ids)) for ids in between], workers, stop)
+        if total is not None and sum(counts) < total:
+            # records that went meanwhile, or some behind what the server gave for the highest id
+            total, highest = client.extent(entity)
+            if sum(counts) < (total or 0):
+                count = max(count * 1000, highest // t.BLOCK + 1)
+                if count > MOST_BLOCKS:
+                    raise BadAnswer(f"'{entity.root}' counts {total} records, but only {sum(counts)} by ranges of ids.")
+                ranges = [(0, count)]
+                continue
         ranges = [part for part, found in zip(divided, counts, strict=True) if found]
         if all(last - first == 1 for first, last in ranges):
             return [first for first, _ in ranges]
@@ -156,6 +227,13 @@ def divide(first: int, last: int, parts: int) -> list[tuple[int, int]]:
 
 def filters_by_id(client: SonarClient, entities: Sequence[Entity], stop: Stop) -> dict[str, bool]:
     """Whether the server honours a filter by the attribute that decides each entity's block."""
+    searches = [(entity, entity.search(between=NO_IDS)) for entity in entities]
+    try:
+        return {entity.root: count == 0 for entity, count in zip(entities, client.counts(searches), strict=True)}
+    except Refused as refused:
+        if concerns_all(refused):
+            raise
+        # which of them it was, only each by itself can tell
 
     def probe(entity: Entity) -> bool:
         try:
@@ -165,7 +243,6 @@ def filters_by_id(client: SonarClient, entities: Sequence[Entity], stop: Stop) -
         except Refused:
             return False
 
-    # each by itself: one that is refused must not be taken for the refusal of all
     answers = gather([partial(probe, entity) for entity in entities], len(entities), stop)
     return {entity.root: honoured for entity, honoured in zip(entities, answers, strict=True)}
 
@@ -173,17 +250,12 @@ def filters_by_id(client: SonarClient, entities: Sequence[Entity], stop: Stop) -
 # -- the plan --------------------------------------------------------------------------------------------------
 
 
-def is_due(state: PartitionState | None, now: dt.datetime, options: SyncOptions, counted: int | None = None) -> bool:
-    """Whether a block is to be fetched in full: never verified, verified too long ago, forced, or its count differs.
-
-    A count that differs from what is stored tells of rows deleted upstream, which no listing of changes shows.
-    """
+def is_due(state: PartitionState | None, now: dt.datetime, options: SyncOptions) -> bool:
+    """Whether a block is to be fetched in full: never verified, verified too long ago, or forced."""
     if options.force or state is None or state.verified_at is None or state.watermark is None:
         return True
     verified = dt.datetime.fromisoformat(state.verified_at)
-    if now - verified > dt.timedelta(days=options.days):
-        return True
-    return counted is not None and counted != (state.stored or 0) + state.rejected
+    return now - verified > dt.timedelta(days=options.days)
 
 
 def since(states: Iterable[PartitionState], options: SyncOptions) -> str:
@@ -220,68 +292,50 @@ def make_plan(
         Stopped: the run was stopped.
     """
     honoured = filters_by_id(client, entities, stop)
-    watermark = utc_text(client.now())
+    # a server's clock that is ahead would hide what changes until its time has come
+    watermark = utc_text(min(client.now(), now))
     kinds = read_field_kinds(client) if INVENTORY_ITEMS in entities else FieldKinds()
     left_out = kinds.secret if honoured.get(FIELD_DATA.root, True) or _leaves_out(client, kinds.secret) else ()
     ranges = {block: IdBlocks("id", t.BLOCK).bounds(block) for block in blocks}
-    cut: set[str] = set()
-    if options.limit is not None and (last := client.nth_id(entities[0], options.limit)) is not None:
-        cut = {block for block, (_, high) in ranges.items() if high > last}
-        ranges = {block: (low, min(high, last)) for block, (low, high) in ranges.items()}
-    asked = [
-        (entity, block)
-        for entity in entities
-        if honoured[entity.root]
-        for block, (low, high) in ranges.items()
-        if low <= high
-    ]
-    searches = [(entity, entity.search(between=ranges[block], secret=left_out)) for entity, block in asked]
-    counts = count_all(client, searches, workers, stop)
-    counted = {(entity.root, block): count for (entity, block), count in zip(asked, counts, strict=True)}
+    last = _last_wanted(client, entities[0], ranges, options, honoured=honoured[entities[0].root])
+    cut = {block for block, (_, high) in ranges.items() if high > last}
+    ranges = {block: (low, min(high, last)) for block, (low, high) in ranges.items()}
     full: list[Listing] = []
     changes: list[Listing] = []
     for entity in entities:
-        totals = {block: counted[entity.root, block] for block in blocks if (entity.root, block) in counted}
         known = _states_of(entity, states)
-        due = [block for block in blocks if block in cut or _is_due(known, block, now, options, totals.get(block))]
+        due = [block for block in blocks if block in cut or any(is_due(of.get(block), now, options) for of in known)]
         if due and not honoured[entity.root]:
             full.append(_whole(entity, ranges, tuple(sorted(cut)), left_out))
             continue
         for block in due:
             search = entity.search(between=ranges[block], secret=left_out)
-            expected = totals.get(block, 0)
             shortened = (block,) if block in cut else ()
-            full.append(
-                Listing(
-                    entity.root,
-                    (block,),
-                    full=True,
-                    search=search,
-                    expected=expected,
-                    between=ranges[block],
-                    cut=shortened,
-                    totals={block: expected},
-                )
-            )
+            full.append(Listing(entity.root, (block,), full=True, search=search, between=ranges[block], cut=shortened))
         if rest := tuple(block for block in blocks if block not in due):
             start = since((of[block] for of in known for block in rest), options)
             search = entity.search(since=start, secret=left_out)
-            told = {block: totals[block] for block in rest if block in totals}
-            changes.append(Listing(entity.root, rest, full=False, search=search, totals=told))
-    listings = (*_with_counts(client, changes, workers, stop), *full)
-    return Plan(listings, watermark, kinds, client.effort())
+            comparable = honoured[entity.root]
+            changes.append(Listing(entity.root, rest, full=False, search=search, comparable=comparable))
+    counted = (*_with_counts(client, changes, workers, stop), *_with_counts(client, full, workers, stop))
+    return Plan(counted, watermark, kinds, left_out, client.effort())
 
 
-def _is_due(
-    known: Sequence[Mapping[str, PartitionState]],
-    block: str,
-    now: dt.datetime,
+def _last_wanted(
+    client: SonarClient,
+    entity: Entity,
+    ranges: Mapping[str, tuple[int, int]],
     options: SyncOptions,
-    counted: int | None,
-) -> bool:
-    """`is_due` for all tables that an entity fills; the count is that of the first."""
-    first, *others = known
-    return is_due(first.get(block), now, options, counted) or any(is_due(of.get(block), now, options) for of in others)
+    *,
+    honoured: bool,
+) -> int:
+    """The id at which a limit cuts the chosen blocks off; beyond all ids without one."""
+    if options.limit is None or not ranges:
+        return sys.maxsize
+    lowest, highest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
+    search = entity.search(between=(lowest, highest)) if honoured else None
+    last = client.nth_id(entity, options.limit, search)
+    return sys.maxsize if last is None else last
 
 
 def _leaves_out(client: SonarClient, secret: Sequence[int]) -> bool:
@@ -306,17 +360,23 @@ def _whole(
     return Listing(entity.root, tuple(ranges), full=True, search=search, between=between, cut=cut, whole=True)
 
 
-def _with_counts(client: SonarClient, changes: Sequence[Listing], workers: int, stop: Stop) -> list[Listing]:
-    """Listings of changes with their counts, so that all their pages can be asked for at once, or none."""
-    if not changes:
-        return []
+def _with_counts(client: SonarClient, listings: Sequence[Listing], workers: int, stop: Stop) -> list[Listing]:
+    """Listings with their counts, so that all their pages can be asked for at once, or none.
+
+    One that cannot be counted keeps its unknown number. One that is cut off before its first id holds nothing.
+    """
+    asked = [place for place, listing in enumerate(listings) if not listing.whole and not listing.is_void]
     try:
-        counts: Sequence[int | None] = count_all(client, [(ENTITIES[c.root], c.search) for c in changes], workers, stop)
+        searches = [(ENTITIES[listings[place].root], listings[place].search) for place in asked]
+        counts: Sequence[int | None] = count_all(client, searches, workers, stop, twice=True)
     except Unauthorized:
         raise
     except Refused:
-        counts = [None] * len(changes)
-    return [replace(listing, expected=count) for listing, count in zip(changes, counts, strict=True)]
+        counts = [None] * len(asked)
+    found = dict(zip(asked, counts, strict=True))
+    return [
+        replace(listing, expected=0 if listing.is_void else found.get(place)) for place, listing in enumerate(listings)
+    ]
 
 
 def _states_of(
@@ -341,10 +401,12 @@ def read_field_kinds(client: SonarClient) -> FieldKinds:
     Raises:
         FetchError: the models' fields could not be read in full, so that secret ones cannot be told from others.
     """
-    number, fields = 1, []
+    number, fields = 1, dict[int, t.ModelField]()
     while True:
         page = client.page(MODEL_FIELDS, MODEL_FIELDS.search(), number, 200)
-        fields += [row for row in page.rows if isinstance(row, t.ModelField)]
-        if not page.ids or (page.info and number >= page.info.total_pages):
-            return FieldKinds.of(fields)
+        new = {row.id: row for row in page.rows if isinstance(row, t.ModelField) and row.id not in fields}
+        fields |= new
+        # a server that does not count may repeat its last page for ever
+        if not new or (page.info and number >= page.info.total_pages):
+            return FieldKinds.of([*fields.values()])
         number += 1

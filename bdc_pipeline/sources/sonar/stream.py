@@ -14,16 +14,16 @@ from typing import cast
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import Refused, TimedOut, Unauthorized, Unreachable
+from bdc_pipeline.fetching.answers import FetchError, Refused, TimedOut, Unauthorized, Unreachable
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Outcome, Pool, Spawn, Stop, Stopped, Task
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.client import Page, SonarClient
-from bdc_pipeline.sources.sonar.entities import ACCOUNTS, ENTITIES, Entity
-from bdc_pipeline.sources.sonar.listing import Ask, Listing, Paging
-from bdc_pipeline.sources.sonar.plan import Plan
+from bdc_pipeline.sources.sonar.entities import ACCOUNTS, ENTITIES, Entity, Search
+from bdc_pipeline.sources.sonar.listing import Ask, IdSet, Listing, Paging
+from bdc_pipeline.sources.sonar.plan import Plan, count_all
 from bdc_pipeline.warehouse.drain import Drained
-from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows
-from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.stream import Checked, Compare, Effort, Erase, Event, Missing, Reject, Rows
+from bdc_pipeline.warehouse.table import IdBlocks, Table
 
 ERROR_BUDGET = 100
 """Pages that may fail in a round before the rest is not asked for any more: the server is down, not hiccuping."""
@@ -50,13 +50,19 @@ the error budget of the others."""
 
 @dataclass(slots=True)
 class _Progress:
-    """A listing under way."""
+    """A listing under way.
+
+    `came` are the ids of its records that belong to it, `pairs` how many groups Sonar says each of its accounts is in,
+    `groupless` the number of accounts that came without their groups.
+    """
 
     entity: Entity
     paging: Paging
-    rejects: int = 0
     dropped: int = 0
-    pairs: int = 0
+    came: IdSet = field(default_factory=IdSet)
+    pairs: dict[int, int] = field(default_factory=dict)
+    pairs_came: int = 0
+    groupless: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     ended: bool = False
 
@@ -103,7 +109,7 @@ class SonarStream:
         """Records that the server counts in all listings so far; None while it has not counted them all."""
         totals = [p.listing.expected if p.paging.total is None else p.paging.total for p in self._under_way]
         known = [total for total in totals if total is not None]
-        pairs = sum(progress.pairs for progress in self._under_way)
+        pairs = sum(sum(progress.pairs.values()) for progress in self._under_way)
         return sum(known) + pairs if len(known) == len(totals) else None
 
     def stop(self, reason: str) -> None:
@@ -120,19 +126,66 @@ class SonarStream:
     # -- rounds ------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Event]:
+        if self.plan.kinds.secret and t.INVENTORY_FIELDS in self.tables:
+            # values that were kept while their field did not count as secret
+            yield Erase(t.INVENTORY_FIELDS, "inventory_model_field_id", self.plan.kinds.secret)
         further: list[_PageTask] = []
         asked = [progress for progress in self._under_way if progress.listing.expected != 0]
         for progress in self._under_way:
             if progress.listing.expected == 0:  # nothing to ask for
                 yield from self._go_on(progress, further)
         yield from self._round(self._begin(asked), further)
-        while further and not self._stop.is_set():
-            tasks, further = further, []
-            yield from self._round(tasks, further)
+        yield from self._finish(further)
+        further = []
+        yield from self._compare(further)
+        yield from self._finish(further)
         for progress in self._under_way:
             if not progress.ended:
                 progress.problems.setdefault("the rest", self._stop.reason or "its pages were not asked for")
                 yield from self._end(progress)
+
+    def _finish(self, tasks: list[_PageTask]) -> Iterator[Event]:
+        """Rounds until nothing more is to be asked."""
+        while tasks and not self._stop.is_set():
+            further: list[_PageTask] = []
+            yield from self._round(tasks, further)
+            tasks = further
+
+    def _compare(self, further: list[_PageTask]) -> Iterator[Event]:
+        """After the changes: blocks that still hold other numbers of rows than Sonar counts are listed in full.
+
+        That finds what no listing of changes shows: rows that were deleted, and rows that were lost.
+        """
+        compared = [p for p in self._under_way if p.listing.comparable and p.ended and not p.problems]
+        asked = [(progress, block) for progress in compared for block in progress.listing.blocks]
+        if not asked:
+            return
+        try:
+            searches = [(progress.entity, self._search_of(progress.entity, block)) for progress, block in asked]
+            counts = count_all(self._client, searches, self._workers, self._stop, twice=True)
+        except (FetchError, Stopped) as error:
+            for progress in compared:
+                unit = f"{progress.listing.root} counts of {len(progress.listing.blocks)} blocks"
+                yield Missing(progress.entity.table, progress.listing.blocks, unit, str(error), 0, full=False)
+            return
+        found = {(progress.listing.root, block): count for (progress, block), count in zip(asked, counts, strict=True)}
+        for progress in compared:
+            root = progress.listing.root
+            compare = Compare(progress.entity.table, {block: found[root, block] for block in progress.listing.blocks})
+            yield compare
+            for block in compare.differing:
+                search = self._search_of(progress.entity, block)
+                again = self._started(
+                    Listing(
+                        root, (block,), full=True, search=search, expected=found[root, block], between=_bounds(block)
+                    )
+                )
+                self._under_way.append(again)
+                further += [_PageTask.of(self, again, ask) for ask in again.paging.begin()]
+                yield from self._go_on(again, further)
+
+    def _search_of(self, entity: Entity, block: str) -> Search:
+        return entity.search(between=_bounds(block), secret=self.plan.left_out)
 
     def _begin(self, under_way: Sequence[_Progress]) -> Iterator[_PageTask]:
         """The first pages of all listings, made as threads come to ask for them: a large source has a great many."""
@@ -154,28 +207,28 @@ class SonarStream:
         if progress.ended or progress.paging.outstanding:
             return
         if progress.listing.root in self._ignored and not progress.listing.whole:
-            yield from self._turn_to_whole(progress, further)
+            self._turn_to_whole(progress, further)
             return
         asks = progress.paging.next()
         further += [_PageTask.of(self, progress, ask) for ask in asks]
         if not asks:
             yield from self._end(progress)
 
-    def _turn_to_whole(self, progress: _Progress, further: list[_PageTask]) -> Iterator[Event]:
+    def _turn_to_whole(self, progress: _Progress, further: list[_PageTask]) -> None:
         """The server turned out not to filter by id: in place of its blocks, the entity's whole list is fetched."""
         root = progress.listing.root
         progress.ended = True
+        progress.problems["filter"] = "the server does not filter by id"
         same = [other for other in self._under_way if other.listing.root == root and other.listing.full]
         if any(other.listing.whole for other in same):
             return
         blocks = tuple(dict.fromkeys(block for other in same for block in other.listing.blocks))
         cut = tuple(block for other in same for block in other.listing.cut)
         between = (0, max(other.listing.between[1] for other in same if other.listing.between)) if cut else None
-        search = progress.entity.search(secret=self.plan.kinds.secret)
+        search = progress.entity.search(secret=self.plan.left_out)
         whole = self._started(Listing(root, blocks, full=True, search=search, between=between, cut=cut, whole=True))
         self._under_way.append(whole)
         further += [_PageTask.of(self, whole, ask) for ask in whole.paging.begin()]
-        yield from ()
 
     # -- one page ----------------------------------------------------------------------------------------------
 
@@ -239,8 +292,10 @@ class SonarStream:
         wanted = self._wanted(progress.listing, progress.entity.table)
         rows = [row for row in page.rows if row.id in fresh and wanted(row)]  # type: ignore[attr-defined]
         rejects = [r for r in page.rejects if not r.key or (r.key[0] in fresh and wanted_key(r, progress.listing))]
-        progress.rejects += len(rejects)
-        progress.dropped += len(fresh) - len(rows) - sum(1 for reject in rejects if reject.key)
+        known = [row.id for row in rows] + [int(r.key[0]) for r in rejects if r.key]  # type: ignore[attr-defined]
+        for number in known:
+            progress.came.add(number)
+        progress.dropped += len(fresh) - len(known)
         if rows:
             yield Rows(progress.entity.table, rows)
         yield from rejects
@@ -248,11 +303,13 @@ class SonarStream:
             accounts = {row.id for row in rows}  # type: ignore[attr-defined]
             # an account that cannot be read keeps its groups where those can
             accounts |= {reject.key[0] for reject in rejects if reject.key and reject.key[0] in page.group_totals}
-            yield from self._deliver_groups(page, progress, accounts)
+            progress.groupless += len(accounts.intersection(page.groupless))
+            yield from self._deliver_groups(page, progress, accounts.difference(page.groupless))
 
     def _deliver_groups(self, page: Page, progress: _Progress, accounts: set[int]) -> Iterator[Event]:
         pairs = [pair for pair in page.groups if pair.customer_id in accounts]
-        progress.pairs += sum(total for account, total in page.group_totals.items() if account in accounts)
+        progress.pairs |= {account: total for account, total in page.group_totals.items() if account in accounts}
+        progress.pairs_came += len(pairs)
         if pairs or accounts:
             yield Rows(t.CUSTOMER_GROUPS, pairs, () if progress.listing.full else sorted(accounts))
 
@@ -282,22 +339,36 @@ class SonarStream:
             progress.problems["count"] = paging.shortfall
         partitions: tuple[str | None, ...] = listing.blocks or (None,)
         total = None if paging.total is None else paging.total - progress.dropped
-        tables = ((table, total), *([(t.CUSTOMER_GROUPS, progress.pairs)] if progress.entity is ACCOUNTS else []))
-        for of, expected in tables:
-            if progress.problems:
-                yield from self._missing(progress, of, partitions, expected)
-            else:
-                yield from self._checked(progress, of, partitions, expected)
+        if progress.problems:
+            yield from self._missing(progress, table, partitions, total)
+        else:
+            yield from self._checked(progress, table, partitions, total)
+        if progress.entity is ACCOUNTS:
+            yield from self._end_groups(progress, partitions)
+
+    def _end_groups(self, progress: _Progress, partitions: tuple[str | None, ...]) -> Iterator[Event]:
+        """The memberships that came with a listing of accounts."""
+        expected, error = sum(progress.pairs.values()), ""
+        if progress.problems:
+            error = "some customers did not come, and their groups with them"
+        elif progress.groupless:
+            error = (
+                f"{progress.groupless} customers came with null in place of their groups: the token's user may lack the "
+                "permission to read account groups"
+            )
+        elif progress.pairs_came < expected:
+            error = f"Sonar counts {expected} memberships, {progress.pairs_came} came"
+        if error:
+            unit = f"{progress.listing.name}, groups"
+            yield Missing(t.CUSTOMER_GROUPS, partitions, unit, error, expected, full=progress.listing.full)
+        else:
+            yield from self._checked(progress, t.CUSTOMER_GROUPS, partitions, expected)
 
     def _missing(
         self, progress: _Progress, table: Table, partitions: tuple[str | None, ...], expected: int | None
     ) -> Iterator[Event]:
         listing = progress.listing
-        if table is t.CUSTOMER_GROUPS:
-            problems = {"customers": "some customers did not come, and their groups with them"}
-        else:
-            problems = progress.problems
-        for place, (what, error) in enumerate(problems.items()):
+        for place, (what, error) in enumerate(progress.problems.items()):
             told = expected if place == 0 else 0
             yield Missing(table, partitions, f"{listing.name} {what}", error, told, full=listing.full)
 
@@ -305,12 +376,12 @@ class SonarStream:
         self, progress: _Progress, table: Table, partitions: tuple[str | None, ...], expected: int | None
     ) -> Iterator[Event]:
         listing = progress.listing
-        totals = listing.totals if table is progress.entity.table else {}
+        again = self._again(progress, groups=table is t.CUSTOMER_GROUPS)
         gone = tuple(progress.paging.gone) if table is progress.entity.table else ()
         whole_blocks = tuple(partition for partition in partitions if partition not in listing.cut)
         if listing.cut:
-            yield Checked(table, listing.cut, expected, listing.full, limited=True)
-            expected = 0 if len(partitions) == len(listing.cut) else None
+            yield Checked(table, listing.cut, expected, listing.full, limited=True, again=again)
+            expected, again = (0 if len(partitions) == len(listing.cut) else None), 0
         if whole_blocks:
             yield Checked(
                 table,
@@ -318,9 +389,27 @@ class SonarStream:
                 expected,
                 listing.full,
                 watermark=self.plan.watermark,
-                totals=totals,
                 gone=gone,
+                again=again,
             )
+
+    def _again(self, progress: _Progress, *, groups: bool) -> int:
+        """How many of a listing's records, or of their groups, an earlier listing of this run brought and counted."""
+        earlier = [
+            other
+            for other in self._under_way
+            if other is not progress
+            and other.listing.root == progress.listing.root
+            and other.ended
+            and not other.problems
+            and (progress.listing.whole or not other.listing.full)
+        ]
+        known = IdSet()
+        for other in earlier:
+            for number in other.came:
+                known.add(number)
+        both = [number for number in progress.came if number in known] if earlier else []
+        return sum(progress.pairs.get(number, 0) for number in both) if groups else len(both)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +449,10 @@ def _ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _bounds(block: str) -> tuple[int, int]:
+    return IdBlocks("id", t.BLOCK).bounds(block)
 
 
 def _partition_column(table: Table) -> str:

@@ -39,7 +39,7 @@ def register(instance: dg.DagsterInstance) -> list[str]:
     """Registers the blocks of customers and items; returns those of customers."""
     found = []
     for definition, entity in ((assets.CUSTOMER_BLOCKS, e.ACCOUNTS), (assets.INVENTORY_BLOCKS, e.INVENTORY_ITEMS)):
-        blocks, _ = find_blocks(SONAR, Stop(), entity)
+        blocks, _ = find_blocks(SONAR, Stop(), (entity,))
         instance.add_dynamic_partitions(str(definition.name), blocks)
         found.append(blocks)
     return found[0]

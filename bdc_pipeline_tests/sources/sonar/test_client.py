@@ -228,11 +228,11 @@ def test_counts_of_many_lists_come_in_one_request(client_of: ClientOf) -> None:
         assert counts[22] == 30
 
 
-def test_the_highest_and_the_nth_id(client_of: ClientOf) -> None:
+def test_the_extent_and_the_nth_id(client_of: ClientOf) -> None:
     with small_sandbox(customers=60) as sandbox:
         client = client_of(sandbox.sonar_url)
         numbers = sorted(int(number) for (number,) in sandbox.rows("Account", ["id"]))
-        assert client.highest_id(e.ACCOUNTS) == numbers[-1]
+        assert client.extent(e.ACCOUNTS) == (60, numbers[-1])
         assert [client.nth_id(e.ACCOUNTS, n) for n in (1, 10, 60, 61, 1000)] == [
             *(numbers[n - 1] for n in (1, 10, 60)),
             None,
@@ -241,8 +241,44 @@ def test_the_highest_and_the_nth_id(client_of: ClientOf) -> None:
         sandbox.configure(no_page_info=["accounts"])
         client._uncounted.clear()
         assert [client.nth_id(e.ACCOUNTS, n) for n in (1, 10, 60, 61)] == [*(numbers[n - 1] for n in (1, 10, 60)), None]
-        sandbox.configure(no_page_info=[], faults=["shrunken"])
-        assert client.highest_id(e.ACCOUNTS) == -1
+        assert client.extent(e.ACCOUNTS) == (None, numbers[-1])
+
+
+@pytest.mark.parametrize(
+    ("entity", "name", "column"),
+    [
+        (e.ADDRESSES, "Address", "addressable_id"),
+        (e.ACCOUNT_SERVICES, "AccountService", "account_id"),
+        (e.FIELD_DATA, "InventoryModelFieldData", "inventory_item_id"),
+    ],
+)
+def test_the_extent_ends_with_the_highest_owner(client_of: ClientOf, entity: e.Entity, name: str, column: str) -> None:
+    with small_sandbox(customers=60) as sandbox:
+        columns = [column, "addressable_type"] if entity is e.ADDRESSES else [column]
+        rows = [row for row in sandbox.rows(name, columns) if row[1:] in ([], ["Account"])]
+        total, highest = client_of(sandbox.sonar_url).extent(entity)
+        owner = max(int(row[0]) for row in rows)
+        assert total == len(rows)
+        # of a record that becomes no row, all that is known is its block
+        assert highest in {owner, owner // 1000 * 1000 + 999}
+
+
+def test_the_extent_of_a_record_that_cannot_be_read_is_its_block(serve: Serve, client_of: ClientOf) -> None:
+    server = serve(data(addresses=connection([address(1, 4711, latitude="far")], 9)))
+    assert client_of(server.url).extent(e.ADDRESSES) == (9, 4999)
+
+
+@pytest.mark.parametrize(("times", "found"), [(1, True), (2, False)])
+@pytest.mark.parametrize("counted", [True, False])
+def test_an_empty_list_is_asked_for_twice_before_it_is_believed(
+    client_of: ClientOf, times: int, found: bool, counted: bool
+) -> None:
+    with small_sandbox(customers=60, no_page_info=frozenset() if counted else frozenset({"accounts"})) as sandbox:
+        client = client_of(sandbox.sonar_url)
+        client.page(e.ACCOUNTS, {}, 1, 1)
+        known = client.extent(e.ACCOUNTS)
+        sandbox.configure(faults=[f"shrunken~times={times}"])
+        assert client.extent(e.ACCOUNTS) == (known if found else (0 if counted else None, -1))
 
 
 def test_the_servers_clock_is_read_from_its_answers(serve: Serve, client_of: ClientOf) -> None:
@@ -384,6 +420,41 @@ def test_one_malformed_record_costs_no_other(entity: e.Entity, good: dict, bad: 
 def test_a_malformed_account_keeps_its_groups() -> None:
     page = read(e.ACCOUNTS, account(1, groups=[7]), account(2, groups=[7, 9], name=None))
     assert sorted((pair.customer_id, pair.group_id) for pair in page.groups) == [(1, 7), (2, 7), (2, 9)]
+
+
+def test_accounts_with_null_in_place_of_their_groups_are_told_from_those_in_none() -> None:
+    missing = account(3)
+    del missing["account_groups"]
+    page = read(e.ACCOUNTS, account(1, groups=[7]), account(2, account_groups=None), missing, account(4))
+    assert [row.id for row in page.rows] == [1, 2, 3, 4]
+    assert page.groupless == [2, 3]
+    assert page.group_totals == {1: 1, 4: 0}
+    assert page.rejects == []
+    assert read(e.ADDRESSES, address(1)).groupless == []
+
+
+@pytest.mark.parametrize(
+    ("entity", "record", "blank"),
+    [
+        (e.ACCOUNTS, account(2, activation_date=""), "activation_date"),
+        (e.ACCOUNTS, account(2, parent_account_id="", archived_at=""), "parent_account_id archived_at"),
+        (e.ADDRESSES, address(2, census_year="", address_status_id=""), "census_year address_status_id"),
+        (e.ADDRESSES, address(2, attainable_download_speed=""), "attainable_download_speed"),
+    ],
+)
+def test_empty_texts_in_place_of_numbers_and_dates_are_nulls(entity: e.Entity, record: dict, blank: str) -> None:
+    good = account(1, groups=[7]) if entity is e.ACCOUNTS else address(1)
+    page = read(entity, good, record)
+    assert page.rejects == []
+    assert [row.id for row in page.rows] == page.ids == [1, 2]
+    assert all(getattr(page.rows[1], name) is None for name in blank.split())
+    assert page.rows[1].updated_at == dt.datetime(2025, 6, 3, 8, tzinfo=dt.UTC)
+
+
+def test_an_empty_text_does_not_stand_for_what_must_be_there() -> None:
+    page = read(e.ACCOUNTS, account(1, updated_at=""), account(2, id=""), account(3, activation_date="", name=None))
+    assert page.rows == []
+    assert [reject.key for reject in page.rejects] == [(1,), (), (3,)]
 
 
 @pytest.mark.parametrize("record", ["text", 7, [], {"name": "no id"}, {"id": "x"}, {"id": {}}])

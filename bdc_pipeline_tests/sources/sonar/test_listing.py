@@ -169,16 +169,77 @@ def test_without_a_count_a_time_out_makes_all_pages_smaller() -> None:
     assert paging.arrived(Ask(2, 20), range(20, 40), 0, None, None) == list(range(20, 40))
 
 
-def test_a_list_without_a_count_ends_with_an_empty_page() -> None:
+def uncounted(filled: int, *, ahead: int = 3) -> tuple[Paging, list[Ask]]:
+    """A list without counts of which so many pages of ten have come, and what it asks for next."""
+    paging = Paging(listing(None), 10, ahead=ahead)
+    [first] = paging.begin()
+    paging.arrived(first, range(10), 0, None, None)
+    asks = paging.next()
+    for ask in [ask for ask in asks if ask.page <= filled]:
+        paging.arrived(ask, range(ask.page * 10 - 10, ask.page * 10), 0, None, None)
+    return paging, [ask for ask in asks if ask.page > filled]
+
+
+def empty(paging: Paging, asks: list[Ask]) -> list[Ask]:
+    """What is asked for next when these pages come back empty."""
+    for ask in asks:
+        paging.arrived(ask, [], 0, None, None)
+    return paging.next()
+
+
+def test_a_list_without_a_count_ends_when_the_page_behind_its_last_was_empty_twice() -> None:
+    paging, asks = uncounted(2)
+    assert asks == [Ask(3, 10), Ask(4, 10)]
+    assert empty(paging, asks) == [Ask(3, 10)]
+    assert empty(paging, [Ask(3, 10)]) == []
+    assert (paging.total, paging.shortfall, paging.failures) == (None, "", {})
+
+
+def test_an_empty_list_without_a_count_is_asked_for_twice() -> None:
     paging = Paging(listing(None), 10, ahead=3)
-    paging.begin()
-    paging.arrived(Ask(1, 10), range(10), 0, None, None)
-    assert paging.next() == [Ask(2, 10), Ask(3, 10), Ask(4, 10)]
-    paging.arrived(Ask(2, 10), range(10, 20), 0, None, None)
-    paging.arrived(Ask(4, 10), [], 0, None, None)
-    paging.arrived(Ask(3, 10), [], 0, None, None)
-    assert paging.next() == []
-    assert (paging.total, paging.shortfall) == (None, "")
+    assert empty(paging, paging.begin()) == [Ask(1, 10)]
+    assert empty(paging, [Ask(1, 10)]) == []
+    assert is_complete(paging)
+
+
+def test_a_first_page_that_was_empty_by_mistake_comes_the_second_time() -> None:
+    paging = Paging(listing(None), 10, ahead=2)
+    assert empty(paging, paging.begin()) == [Ask(1, 10)]
+    assert paging.arrived(Ask(1, 10), range(10), 0, None, None) == list(range(10))
+    assert paging.next() == [Ask(2, 10), Ask(3, 10)]
+
+
+def test_a_page_at_the_end_that_was_empty_by_mistake_comes_the_second_time() -> None:
+    paging, asks = uncounted(2)
+    assert empty(paging, asks) == [Ask(3, 10)]
+    assert paging.arrived(Ask(3, 10), range(20, 30), 0, None, None) == list(range(20, 30))
+    # what is behind it has been empty once
+    assert paging.next() == [Ask(4, 10)]
+    assert empty(paging, [Ask(4, 10)]) == []
+    assert is_complete(paging)
+
+
+def test_an_empty_page_before_others_is_asked_for_again() -> None:
+    paging, [second, third, fourth] = uncounted(1)
+    paging.arrived(second, [], 0, None, None)
+    paging.arrived(third, range(20, 30), 0, None, None)
+    paging.arrived(fourth, range(30, 33), 0, None, None)
+    assert paging.next() == [second]
+    assert paging.arrived(second, range(10, 20), 0, None, None) == list(range(10, 20))
+    assert paging.next() == [Ask(5, 10), Ask(6, 10), Ask(7, 10)]
+    assert not paging.failures
+
+
+def test_a_page_that_stays_empty_before_others_is_a_failure() -> None:
+    paging, [second, third, fourth] = uncounted(1)
+    paging.arrived(second, [], 0, None, None)
+    paging.arrived(third, range(20, 30), 0, None, None)
+    paging.arrived(fourth, range(30, 33), 0, None, None)
+    assert paging.next() == [second]
+    assert empty(paging, [second]) == [second]
+    assert empty(paging, [second]) == []
+    assert list(paging.failures) == [second]
+    assert str(paging.failures[second]) == "it came back empty, though pages behind it hold records"
 
 
 def test_a_list_without_a_count_ends_where_the_server_repeats_its_last_page() -> None:
@@ -188,6 +249,55 @@ def test_a_list_without_a_count_ends_where_the_server_repeats_its_last_page() ->
     for ask in paging.next():
         paging.arrived(ask, range(8), 0, None, None)
     assert paging.next() == []
+
+
+@pytest.mark.parametrize(("again", "told"), [(0, []), (25, list(range(25)))])
+def test_a_list_that_was_not_counted_and_is_empty_is_asked_for_twice(again: int, told: list[int]) -> None:
+    paging = Paging(listing(None), 100)
+    paging.begin()
+    paging.arrived(Ask(1, 100), [], 0, 0, 100)
+    assert paging.next() == [Ask(1, 100)]
+    assert paging.arrived(Ask(1, 100), range(again), 0, again, 100) == told
+    assert paging.next() == []
+    assert (paging.total, paging.shortfall, paging.gone) == (again, "", [])
+
+
+@pytest.mark.parametrize(
+    ("counted", "comes", "believed"),
+    [
+        (100, 100, True),
+        (100, 75, True),  # 80 % less 5
+        (100, 74, False),
+        (6, 1, True),  # a few may go
+        (7, 0, False),
+        (1, 0, False),
+    ],
+)
+def test_a_list_that_has_shrunk_by_far_is_not_believed(counted: int, comes: int, believed: bool) -> None:
+    paging = Paging(listing(counted), 200)
+    asks = paging.begin()
+    requests = 0
+    while asks:
+        requests += 1
+        paging.arrived(asks[0], range(comes), 0, comes, 200)
+        asks = paging.next()
+    assert requests == (1 if believed else ATTEMPTS)
+    assert is_complete(paging) is believed
+    if not believed:
+        told = f"the server counts {counted} records, {comes} different ones came in 3 attempts"
+        assert paging.shortfall == told
+
+
+def test_a_list_that_shrinks_while_it_is_fetched_anew_is_compared_with_the_largest_count() -> None:
+    paging = Paging(listing(None), 100)
+    paging.begin()
+    paging.arrived(Ask(1, 100), range(90), 0, 100, 100)
+    assert paging.next() == [Ask(1, 100)]
+    paging.arrived(Ask(1, 100), range(20), 0, 20, 100)
+    assert paging.next() == [Ask(1, 100)]
+    paging.arrived(Ask(1, 100), range(20), 0, 20, 100)
+    assert paging.next() == []
+    assert paging.shortfall
 
 
 def test_a_listing_names_itself_for_messages() -> None:

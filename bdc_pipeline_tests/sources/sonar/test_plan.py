@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdc_pipeline.fetching.answers import Refused, Unauthorized
+from bdc_pipeline.fetching.answers import BadAnswer, Refused, Unauthorized
 from bdc_pipeline.fetching.pool import Stop, Stopped
 from bdc_pipeline.sandbox import Sandbox
 from bdc_pipeline.sources.sonar import entities as e
@@ -30,7 +31,9 @@ from bdc_pipeline.sources.sonar.plan import (
     since,
 )
 from bdc_pipeline.warehouse.ledger import PartitionState
+from bdc_pipeline_tests.fetching.loopback import Reply, Request, Server
 from bdc_pipeline_tests.sandbox.asking import small_sandbox
+from bdc_pipeline_tests.sources.sonar.payloads import data
 
 ClientOf = Callable[..., SonarClient]
 
@@ -56,32 +59,25 @@ def state(**more: Any) -> PartitionState:
 
 
 @pytest.mark.parametrize(
-    ("known", "options", "counted", "due"),
+    ("known", "options", "due"),
     [
-        (None, {}, None, True),
-        (state(), {}, None, False),
-        (state(), {}, 10, False),
-        (state(), {}, 9, True),  # one was deleted
-        (state(), {}, 11, True),  # one appeared, or its time is that of long ago
-        (state(stored=8, rejected=2), {}, 10, False),
-        (state(stored=10, rejected=1), {}, 10, True),
-        (state(stored=None), {}, 0, False),
-        (state(stored=None), {}, 1, True),
-        (state(verified_at=None), {}, 10, True),
-        (state(watermark=None), {}, 10, True),
-        (state(complete=False), {}, 10, False),  # what is missing are changes, which the watermark still covers
-        (state(), {"force": True}, 10, True),
-        (state(), {"days": 1.0}, 10, False),
-        (state(), {"days": 0.99}, 10, True),
-        (state(), {"days": 0}, 10, True),
-        (state(verified_at="2026-01-25T11:59:59.999Z"), {}, 10, True),
-        (state(verified_at="2026-01-25T12:00:00.000Z"), {}, 10, False),
+        (None, {}, True),
+        (state(), {}, False),
+        (state(stored=8, rejected=2), {}, False),
+        (state(stored=None), {}, False),  # what is stored is compared with the counts after the changes
+        (state(verified_at=None), {}, True),
+        (state(watermark=None), {}, True),
+        (state(complete=False), {}, False),  # what is missing are changes, which the watermark still covers
+        (state(), {"force": True}, True),
+        (state(), {"days": 1.0}, False),
+        (state(), {"days": 0.99}, True),
+        (state(), {"days": 0}, True),
+        (state(verified_at="2026-01-25T11:59:59.999Z"), {}, True),
+        (state(verified_at="2026-01-25T12:00:00.000Z"), {}, False),
     ],
 )
-def test_when_a_block_is_listed_in_full(
-    known: PartitionState | None, options: dict[str, Any], counted: int | None, due: bool
-) -> None:
-    assert is_due(known, NOW, SyncOptions(**options), counted) is due
+def test_when_a_block_is_listed_in_full(known: PartitionState | None, options: dict[str, Any], due: bool) -> None:
+    assert is_due(known, NOW, SyncOptions(**options)) is due
 
 
 @pytest.mark.parametrize(
@@ -151,31 +147,89 @@ def test_just_the_blocks_that_hold_records_are_found(
 ) -> None:
     with small_sandbox(customers=300, ids=ids) as sandbox:
         client = client_of(sandbox.sonar_url)
-        found = discover_blocks(client, entity, 4, Stop())
+        found = discover_blocks(client, (entity,), 4, Stop())
         assert found == blocks_of(numbers_of(sandbox, name))
         assert client.effort().requests < 40
+
+
+@pytest.mark.parametrize("id_filter", ["honoured", "ignored"])
+def test_blocks_that_hold_what_belongs_to_no_account_are_found_too(client_of: ClientOf, id_filter: Any) -> None:
+    with small_sandbox(customers=1500, id_filter=id_filter) as sandbox:
+        sandbox.delete("Account", [number for number in numbers_of(sandbox, "Account") if number >= 2000])
+        client = client_of(sandbox.sonar_url)
+        assert discover_blocks(client, (e.ACCOUNTS,), 4, Stop())[-1] == "1000-1999"
+        assert discover_blocks(client, e.OF_CUSTOMERS, 4, Stop())[-1] == "2000-2999"
+        sandbox.delete("Address", numbers_of(sandbox, "Address"))
+        assert discover_blocks(client, e.OF_CUSTOMERS, 4, Stop())[-1] == "2000-2999", "subscriptions are left"
 
 
 def test_a_limit_looks_for_the_first_records_alone(client_of: ClientOf) -> None:
     with small_sandbox(customers=300, ids="sparse") as sandbox:
         client = client_of(sandbox.sonar_url)
         numbers = numbers_of(sandbox, "Account")
-        for limit in (1, 100, 149, 300, 5000):
-            assert discover_blocks(client, e.ACCOUNTS, 4, Stop(), limit=limit) == blocks_of(numbers[:limit])
+        for limit in (1, 100, 149, 299):
+            found = discover_blocks(client, e.OF_CUSTOMERS, 4, Stop(), limit=limit)
+            assert found == blocks_of(numbers[:limit])
+        everything = discover_blocks(client, e.OF_CUSTOMERS, 4, Stop(), limit=5000)
+        assert everything == discover_blocks(client, e.OF_CUSTOMERS, 4, Stop())
 
 
 @pytest.mark.parametrize("id_filter", ["ignored", "refused"])
 def test_without_a_filter_by_id_all_blocks_up_to_the_highest_are_taken(client_of: ClientOf, id_filter: Any) -> None:
     with small_sandbox(customers=2300, id_filter=id_filter) as sandbox:
         highest = numbers_of(sandbox, "Account")[-1]
-        found = discover_blocks(client_of(sandbox.sonar_url), e.ACCOUNTS, 4, Stop())
+        found = discover_blocks(client_of(sandbox.sonar_url), (e.ACCOUNTS,), 4, Stop())
         assert found == blocks_of([n * 1000 for n in range(highest // 1000 + 1)])
 
 
 def test_an_empty_list_has_no_blocks(client_of: ClientOf) -> None:
     with small_sandbox(customers=20) as sandbox:
         sandbox.configure(faults=["shrunken"])
-        assert discover_blocks(client_of(sandbox.sonar_url), e.ACCOUNTS, 4, Stop()) == []
+        client = client_of(sandbox.sonar_url)
+        assert discover_blocks(client, (e.ACCOUNTS,), 4, Stop()) == []
+        assert client.effort().requests == 3, "one probe, and an empty list is asked for twice"
+
+
+@pytest.mark.parametrize("ids", ["dense", "sparse"])
+@pytest.mark.parametrize("after", range(7))
+def test_an_empty_answer_on_the_way_hides_no_block(client_of: ClientOf, ids: Any, after: int) -> None:
+    with small_sandbox(customers=300, ids=ids) as sandbox:
+        client = client_of(sandbox.sonar_url)
+        expected = discover_blocks(client, e.OF_CUSTOMERS, 1, Stop())
+        sandbox.configure(faults=[f"shrunken~times=1,after={after}"])
+        assert discover_blocks(client, e.OF_CUSTOMERS, 1, Stop()) == expected
+        assert sandbox.stats()["faults"] == {"shrunken": 1}
+
+
+def test_records_behind_what_the_server_gives_for_the_highest_are_searched_for(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a server that does not sort backwards answers with the first record
+    with small_sandbox(customers=300, ids="sparse") as sandbox:
+        client = client_of(sandbox.sonar_url)
+        numbers = numbers_of(sandbox, "Account")
+        monkeypatch.setattr(client, "extent", lambda _: (len(numbers), numbers[0]))
+        assert discover_blocks(client, (e.ACCOUNTS,), 4, Stop()) == blocks_of(numbers)
+
+
+def test_counts_that_contradict_each_other_are_not_believed(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_sandbox(customers=100) as sandbox:
+        client = client_of(sandbox.sonar_url)
+        monkeypatch.setattr(client, "extent", lambda _: (101, 1100))
+        with pytest.raises(BadAnswer, match="'accounts' counts 101 records, but only 100 by ranges of ids"):
+            discover_blocks(client, (e.ACCOUNTS,), 4, Stop())
+
+
+def test_records_that_go_while_blocks_are_searched_for_are_no_contradiction(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_sandbox(customers=100) as sandbox:
+        client = client_of(sandbox.sonar_url)
+        answers = iter([(101, 1100), (100, 1100)])
+        monkeypatch.setattr(client, "extent", lambda _: next(answers))
+        assert discover_blocks(client, (e.ACCOUNTS,), 4, Stop()) == ["1000-1999"]
 
 
 @pytest.mark.parametrize(
@@ -245,27 +299,49 @@ def test_a_first_plan_lists_every_block_in_full_with_its_counts(client_of: Clien
             for block in blocks
         ]
         assert found.describe()["records_expected"] == sum(sum(of.values()) for of in counts.values())
-        assert found.effort.requests == 4, "three probes, and all counts in one"
+        assert found.effort.requests == 2, "one for all probes, one for all counts"
         assert dt.datetime.strptime(found.watermark, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC) <= client.now()
 
 
-def test_a_block_whose_count_differs_is_listed_in_full_and_the_others_by_their_changes(client_of: ClientOf) -> None:
+def test_a_block_that_is_due_is_listed_in_full_and_the_others_by_their_changes(client_of: ClientOf) -> None:
     with small_sandbox(customers=1500) as sandbox:
         counts = counts_by_block(sandbox)
         blocks = ["1000-1999", "2000-2999"]
         states = {table: verified(of) for table, of in counts.items()}
         states["customer_groups"] = verified(dict.fromkeys(blocks, 1))
-        states["addresses"]["2000-2999"] = state(stored=counts["addresses"]["2000-2999"] - 1)
+        # another number than the server counts: the changes may explain it
+        states["services"]["1000-1999"] = state(stored=counts["services"]["1000-1999"] - 1)
+        states["addresses"]["2000-2999"] = state(verified_at=None)
         found = plan(client_of(sandbox.sonar_url), blocks, states)
-        assert [(x.root, x.blocks, x.full, x.expected) for x in found.listings] == [
-            ("accounts", ("1000-1999", "2000-2999"), False, 0),
-            ("addresses", ("1000-1999",), False, 0),
-            ("account_services", ("1000-1999", "2000-2999"), False, 0),
-            ("addresses", ("2000-2999",), True, counts["addresses"]["2000-2999"]),
+        assert [(x.root, x.blocks, x.full, x.expected, x.comparable) for x in found.listings] == [
+            ("accounts", ("1000-1999", "2000-2999"), False, 0, True),
+            ("addresses", ("1000-1999",), False, 0, True),
+            ("account_services", ("1000-1999", "2000-2999"), False, 0, True),
+            ("addresses", ("2000-2999",), True, counts["addresses"]["2000-2999"], False),
         ]
-        changed = found.listings[0]
-        assert changed.search == e.ACCOUNTS.search(since="2026-01-31T11:55:00+00:00")
-        assert changed.totals == counts["customers"]
+        assert found.listings[0].search == e.ACCOUNTS.search(since="2026-01-31T11:55:00+00:00")
+
+
+@pytest.mark.parametrize("id_filter", ["ignored", "refused"])
+def test_without_a_filter_by_id_blocks_cannot_be_compared(client_of: ClientOf, id_filter: Any) -> None:
+    with small_sandbox(customers=100, id_filter=id_filter) as sandbox:
+        states = {table: verified(of) for table, of in counts_by_block(sandbox).items()}
+        states["customer_groups"] = verified({"1000-1999": 1})
+        found = plan(client_of(sandbox.sonar_url), ["1000-1999"], states)
+        assert [(x.root, x.full, x.comparable) for x in found.listings] == [
+            (entity.root, False, False) for entity in e.OF_CUSTOMERS
+        ]
+
+
+@pytest.mark.parametrize("ahead", [dt.timedelta(days=2), dt.timedelta(days=-2)])
+def test_the_watermark_is_ahead_of_neither_clock(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch, ahead: dt.timedelta
+) -> None:
+    with small_sandbox(customers=20) as sandbox:
+        client = client_of(sandbox.sonar_url)
+        monkeypatch.setattr(client, "now", lambda: NOW + ahead)
+        earlier = min(NOW, NOW + ahead)
+        assert plan(client, ["1000-1999"]).watermark == earlier.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_changes_are_counted_so_that_nothing_is_asked_for_where_there_are_none(client_of: ClientOf) -> None:
@@ -275,6 +351,19 @@ def test_changes_are_counted_so_that_nothing_is_asked_for_where_there_are_none(c
         sandbox.touch("Address", [5001, 5002], at="2026-01-31T13:00:00+00:00")
         found = plan(client_of(sandbox.sonar_url), ["1000-1999"], states)
         assert {x.root: x.expected for x in found.listings} == {"accounts": 0, "addresses": 2, "account_services": 0}
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_counts_without_a_single_record_are_asked_for_twice(client_of: ClientOf, full: bool) -> None:
+    with small_sandbox(customers=100) as sandbox:
+        states = {table: verified(of) for table, of in counts_by_block(sandbox).items()}
+        states["customer_groups"] = verified({"1000-1999": 1})
+        sandbox.touch("Address", [5001, 5002], at="2026-01-31T13:00:00+00:00")
+        client = client_of(sandbox.sonar_url)
+        expected = plan(client, ["1000-1999"], states, force=full).listings
+        sandbox.configure(faults=["shrunken~times=1@id>=[0-9]{2,}.*; addresses|updated_at"])
+        assert plan(client, ["1000-1999"], states, force=full).listings == expected
+        assert sandbox.stats()["faults"] == {"shrunken": 1}
 
 
 def test_groups_that_were_never_complete_bring_their_accounts_along(client_of: ClientOf) -> None:
@@ -296,6 +385,15 @@ def test_without_a_filter_by_id_each_list_is_taken_whole(client_of: ClientOf, id
         [fields] = [x for x in inventory.listings if x.root == "inventory_model_field_data"]
         # where the server refuses to leave secret fields out, it is not asked to
         assert bool(fields.search) is (id_filter == "ignored")
+        assert inventory.left_out == (inventory.kinds.secret if id_filter == "ignored" else ())
+
+
+def test_a_plan_keeps_which_fields_the_server_is_asked_to_leave_out(client_of: ClientOf) -> None:
+    with small_sandbox(customers=60) as sandbox:
+        client = client_of(sandbox.sonar_url)
+        inventory = plan(client, ["7000-7999"], entities=e.OF_INVENTORY)
+        assert inventory.left_out == inventory.kinds.secret != ()
+        assert plan(client, ["1000-1999"]).left_out == ()
 
 
 def test_a_limit_cuts_the_blocks_at_the_last_wanted_record(client_of: ClientOf) -> None:
@@ -328,6 +426,35 @@ def test_fields_that_hold_keys_are_told_from_others_on_all_pages(client_of: Clie
             int(number): kind for number, kind in rows if kind not in {"LTEAUTHKEY", "OPOPC"}
         }
         assert kinds.secret
+
+
+def test_fields_are_read_to_their_end_where_the_server_repeats_its_last_page(
+    serve: Callable[..., Server], client_of: ClientOf
+) -> None:
+    fields = [model_field(number) for number in range(1, 6)]
+
+    def respond(request: Request) -> Reply:
+        page = min(json.loads(request.body)["variables"]["p"]["page"], 3)
+        records = fields[(page - 1) * 2 : page * 2]
+        return data(inventory_model_fields={"page_info": None, "entities": records})
+
+    server = serve(respond=respond)
+    kinds = read_field_kinds(client_of(server.url))
+    assert set(kinds.readable) == {1, 2, 3, 4, 5}
+    assert len(server.requests) == 4
+
+
+def model_field(number: int) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "_version": "1",
+        "created_at": None,
+        "updated_at": "2025-06-03T08:00:00+00:00",
+        "inventory_model_id": "1",
+        "name": "Port",
+        "type": "TEXT",
+        "primary": False,
+    }
 
 
 def test_fields_whose_kind_cannot_be_read_are_not_fetched(client_of: ClientOf) -> None:
