@@ -61,6 +61,7 @@ class _Progress:
     dropped: int = 0
     came: IdSet = field(default_factory=IdSet)
     pairs: dict[int, int] = field(default_factory=dict)
+    pairs_expected: int = 0
     pairs_came: int = 0
     groupless: int = 0
     problems: dict[str, str] = field(default_factory=dict)
@@ -109,7 +110,7 @@ class SonarStream:
         """Records that the server counts in all listings so far; None while it has not counted them all."""
         totals = [p.listing.expected if p.paging.total is None else p.paging.total for p in self._under_way]
         known = [total for total in totals if total is not None]
-        pairs = sum(sum(progress.pairs.values()) for progress in self._under_way)
+        pairs = sum(progress.pairs_expected for progress in self._under_way)
         return sum(known) + pairs if len(known) == len(totals) else None
 
     def stop(self, reason: str) -> None:
@@ -308,7 +309,9 @@ class SonarStream:
 
     def _deliver_groups(self, page: Page, progress: _Progress, accounts: set[int]) -> Iterator[Event]:
         pairs = [pair for pair in page.groups if pair.customer_id in accounts]
-        progress.pairs |= {account: total for account, total in page.group_totals.items() if account in accounts}
+        told = {account: total for account, total in page.group_totals.items() if account in accounts}
+        progress.pairs |= told
+        progress.pairs_expected += sum(told.values())
         progress.pairs_came += len(pairs)
         if pairs or accounts:
             yield Rows(t.CUSTOMER_GROUPS, pairs, () if progress.listing.full else sorted(accounts))
@@ -348,7 +351,7 @@ class SonarStream:
 
     def _end_groups(self, progress: _Progress, partitions: tuple[str | None, ...]) -> Iterator[Event]:
         """The memberships that came with a listing of accounts."""
-        expected, error = sum(progress.pairs.values()), ""
+        expected, error = progress.pairs_expected, ""
         if progress.problems:
             error = "some customers did not come, and their groups with them"
         elif progress.groupless:
@@ -363,6 +366,7 @@ class SonarStream:
             yield Missing(t.CUSTOMER_GROUPS, partitions, unit, error, expected, full=progress.listing.full)
         else:
             yield from self._checked(progress, t.CUSTOMER_GROUPS, partitions, expected)
+        progress.pairs = {}  # of no more use; a large source has many
 
     def _missing(
         self, progress: _Progress, table: Table, partitions: tuple[str | None, ...], expected: int | None
