@@ -783,11 +783,14 @@ def test_the_filter_takes_secrets_out_of_messages_and_tracebacks():
 def test_urllib3_logs_no_secret(serve: Serve, caplog):
     caplog.set_level(logging.DEBUG)
     server = serve(reply())
+    log = logging.getLogger("urllib3.connectionpool")
+    others = list(log.filters)
     with session_for(server) as session:
         session.fetch("GET", "/a", params={"private_token": TOKEN}, parse=content)
+        assert len(log.filters) == len(others) + 1
     assert "private_token=***" in caplog.text
     assert "S3cr3t" not in caplog.text
-    assert logging.getLogger("urllib3.connectionpool").filters == []
+    assert log.filters == others
 
 
 def test_the_start_of_a_text_is_one_redacted_line():

@@ -504,7 +504,7 @@ def test_numpy_values_in_a_column_of_objects_become_sql_values_too(shop: Shop) -
             "town": pd.Series([np.str_("Aarhus"), "Odense"], dtype=object),
             "paid": pd.Series([np.bool_(True), None], dtype=object),
             "score": pd.Series([np.float32(0.5), np.float64("nan")], dtype=object),
-            "at": pd.Series([np.datetime64("NaT"), None], dtype=object),
+            "at": pd.Series([np.datetime64("NaT", "ns"), None], dtype=object),
         }
     )
     write(shop, frame, "guests", "visits")
