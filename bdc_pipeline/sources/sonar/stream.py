@@ -1,7 +1,8 @@
 """The fetch: a plan's listings, page by page on many threads, as a stream of events for the warehouse.
 
 Listings that end well are yielded as `Checked`, the others as `Missing` with what failed. Pages are asked for in
-rounds: the first holds every page that the plan's counts promise, later ones what was found missing on the way.
+rounds: the first holds every page that the plan's counts promise, later ones what was found missing on the way, and
+the blocks whose counts do not fit what is stored once their changes have come.
 """
 
 from __future__ import annotations
