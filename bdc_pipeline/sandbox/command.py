@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from bdc_pipeline.sandbox.options import Fault, PagingChange, SandboxOptions
+from bdc_pipeline.sandbox.options import SOURCES, Fault, PagingChange, SandboxOptions
 from bdc_pipeline.sandbox.server import serve, serve_as_child
 
 
@@ -42,6 +42,7 @@ class _PagingChangeType(click.ParamType[PagingChange]):
 
 @click.command("sandbox")
 @click.option("--port", default=0, show_default="a free one", help="Port on 127.0.0.1.")
+@click.option("--source", "sources", multiple=True, help="An API to serve; repeatable.  [default: all]")
 @click.option("--latency-ms", default=0.0, show_default=True, help="Milliseconds added to each request.")
 @click.option(
     "--scale",
@@ -109,8 +110,10 @@ def parse_arguments(arguments: Sequence[str]) -> SandboxOptions:
 
 
 def _options(given: dict[str, Any]) -> SandboxOptions:
+    # none named is all
+    sources = {"sources": given["sources"] or SOURCES}
     try:
-        return SandboxOptions().changed(**{**given, "rate_limit_status": int(given["rate_limit_status"])})
+        return SandboxOptions().changed(**{**given, **sources, "rate_limit_status": int(given["rate_limit_status"])})
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

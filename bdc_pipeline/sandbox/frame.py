@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bdc_pipeline.sandbox.faults import FaultPlan
-from bdc_pipeline.sandbox.options import Fault, SandboxOptions
+from bdc_pipeline.sandbox.options import FIXED, Fault, SandboxOptions
 
 #: The key under which `server.py` hands on the connection; faults on the wire need it.
 TRANSPORT = "bdc_pipeline.transport"
@@ -283,7 +283,7 @@ class Frame:
 
     async def _configure(self, request: Request) -> Response:
         changes = msgspec.json.decode(await request.body(), type=dict[str, Any])
-        fixed = sorted({"port", "scale", "customers", "seed", "ids", "token"} & set(changes))
+        fixed = sorted(FIXED & set(changes))
         if fixed:
             return _json({"error": f"The sandbox's {', '.join(fixed)} cannot change while it runs."}, 400)
         try:

@@ -23,8 +23,32 @@ ANY_TOKEN = "SYNTHETIC-SANDBOX-TOKEN"  # noqa: S105  # lets in to generated data
 _START_SECONDS = 120
 
 
+class SourceHandle:
+    """One API of a running sandbox, by the name under which it is mounted."""
+
+    def __init__(self, sandbox: Sandbox, name: str) -> None:
+        self._sandbox, self._name = sandbox, name
+        #: what the source's variable is to be
+        self.url = f"{sandbox.url}/{name}"
+
+    def change(self, action: str, **arguments: Any) -> Any:
+        """Change its data; what there is to change is said by the source's subpackage.
+
+        Raises ValueError with a sentence.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return self._sandbox.ask("POST", "change", {"source": self._name, "action": action, **given})
+
+    def rows(self, entity: str, columns: Sequence[str]) -> Any:
+        """The truth to compare a copy with."""
+        return self._sandbox.ask("POST", "rows", {"source": self._name, "entity": entity, "columns": list(columns)})
+
+
 class Sandbox:
-    """A running sandbox."""
+    """A running sandbox.
+
+    The methods that change data and read rows are Sonar's; other APIs have them on `source(name)`.
+    """
 
     def __init__(self, url: str, options: SandboxOptions) -> None:
         #: http://127.0.0.1:PORT
@@ -41,19 +65,19 @@ class Sandbox:
         faults: faults served, by kind. selected: the columns that were read, as "Account.name". authorized: whether the last
         request carried an Authorization header.
         """
-        found: dict[str, Any] = self._ask("GET", "stats")
+        found: dict[str, Any] = self.ask("GET", "stats")
         return found
 
     def reset_stats(self) -> None:
         """Start counting anew."""
-        self._ask("POST", "reset-stats")
+        self.ask("POST", "reset-stats")
 
     def configure(self, **changes: Any) -> None:
-        """Change options of the running sandbox: any of SandboxOptions but port, scale, customers, seed, ids and token.
+        """Change options of the running sandbox: any of SandboxOptions but those in `options.FIXED`.
 
         Faults may be given in the command line's form. Changing them or the rate limit starts its counters anew.
         """
-        self._ask("POST", "configure", changes)
+        self.ask("POST", "configure", changes)
 
     def change(
         self, share: float = 0.01, entities: Sequence[str] | None = None, *, seed: int = 0, at: str | None = None
@@ -112,16 +136,18 @@ class Sandbox:
 
     def rows(self, entity: str, columns: Sequence[str]) -> list[list[Any]]:
         """What is served for an entity, hidden rows too, by id: the truth to compare a copy with."""
-        found: list[list[Any]] = self._ask(
-            "POST", "rows", {"source": "sonar", "entity": entity, "columns": list(columns)}
-        )
+        found: list[list[Any]] = self.source("sonar").rows(entity, columns)
         return found
 
-    def _change(self, action: str, **arguments: Any) -> Any:
-        given = {name: value for name, value in arguments.items() if value is not None}
-        return self._ask("POST", "change", {"source": "sonar", "action": action, **given})
+    def source(self, name: str) -> SourceHandle:
+        """One of the APIs."""
+        return SourceHandle(self, name)
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def _change(self, action: str, **arguments: Any) -> Any:
+        return self.source("sonar").change(action, **arguments)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask a control endpoint. Raises ValueError with its sentence."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         try:
             connection.request(method, f"/_sandbox/{path}", None if body is None else msgspec.json.encode(body))

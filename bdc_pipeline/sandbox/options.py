@@ -13,6 +13,12 @@ import msgspec
 #: Customers for each scale; three inventory items come with each.
 SCALES = {"small": 2_000, "medium": 20_000, "large": 200_000}
 
+#: What is served: the names under which each API is mounted.
+SOURCES = frozenset({"sonar"})
+
+#: Options that make the data or the server, so that they cannot change while it runs.
+FIXED = frozenset({"port", "sources", "scale", "customers", "seed", "ids", "token"})
+
 _NAMED_KINDS = {
     "html": "HTTP 200 with a page for humans",
     "empty": "HTTP 200 without a body",
@@ -29,6 +35,7 @@ _DEFAULT_SECONDS = {"stall": 120.0, "timeout": 1.0}
 _FAULT = re.compile(
     r"(?P<kind>[a-z0-9]+)(?::(?P<share>[^~@]*))?(?:~(?P<settings>[^@]*))?(?:@(?P<match>.*))?", re.DOTALL
 )
+_SINGULAR = {"sources": "--source"}
 _SYNTAX = "write KIND[:SHARE][~NAME=VALUE,...][@REGEX], such as 503:0.05 or 'html~times=1@accounts page=3'"
 
 
@@ -126,10 +133,12 @@ class PagingChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a sandbox is started. All but port, scale, customers, seed, ids and token can be changed while it runs."""
+    """How a sandbox is started. All but those in `FIXED` can be changed while it runs."""
 
     #: 0 takes a free one; the host is always 127.0.0.1
     port: int = 0
+    #: the APIs to serve; data is made for these alone
+    sources: frozenset[str] = SOURCES
     #: added to each request, on top of the time that answering takes
     latency_ms: float = 0.0
     scale: Literal["small", "medium", "large"] = "small"
@@ -163,6 +172,8 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(f"The sandbox's port is at most 65535, not {self.port}.")
         if self.customers is not None and self.customers < 20:
             raise ValueError(f"The sandbox needs 20 customers or more, not {self.customers}.")
+        if unknown := sorted(self.sources - SOURCES):
+            raise ValueError(f"The sandbox serves no {', '.join(unknown)}. It serves: {', '.join(sorted(SOURCES))}.")
         if self.rate_limit is not None and self.rate_limit <= 0:
             raise ValueError(f"The sandbox's rate_limit is above 0 requests a second, not {self.rate_limit}.")
 
@@ -201,6 +212,7 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             elif name == "paging_changes":
                 args += [part for one in value for part in ("--paging-change", msgspec.json.encode(one).decode())]
             elif isinstance(value, frozenset):
+                flag = _SINGULAR.get(name, flag)
                 args += [part for one in sorted(value) for part in (flag, one)]
             else:
                 args += [flag, str(value)]

@@ -19,11 +19,19 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bdc_pipeline.sandbox.frame import TRANSPORT, Frame
+from bdc_pipeline.sandbox.frame import TRANSPORT, Frame, Source
 from bdc_pipeline.sandbox.options import SandboxOptions
 from bdc_pipeline.sandbox.sonar import SonarSource
 
 HOST = "127.0.0.1"
+
+
+def served(options: SandboxOptions) -> list[Source]:
+    """The APIs that are asked for, each with its data."""
+    found: list[Source] = []
+    if "sonar" in options.sources:
+        found.append(SonarSource(options))
+    return found
 
 
 class _Protocol(HttpToolsProtocol):
@@ -41,7 +49,7 @@ class Server(uvicorn.Server):
         self._listener = socket.create_server((HOST, options.port), backlog=2048)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
         self._on_ready = on_ready
-        frame = Frame(options, [SonarSource(options)])
+        frame = Frame(options, served(options))
         super().__init__(
             uvicorn.Config(
                 frame.app(),
