@@ -43,14 +43,14 @@ class Stage:
     Args:
         name: how it is called in messages and on the progress display.
         assets: their definition.
-        partitions_def: their dynamic partitions; None for assets without.
-        keys: the partitions to materialize, registered where they are new.
+        partitions_def: their partitions; None for assets without.
+        keys: the partitions to materialize; dynamic ones are registered where they are new.
         config: the configuration of their ops.
     """
 
     name: str
     assets: dg.AssetsDefinition
-    partitions_def: dg.DynamicPartitionsDefinition | None = None
+    partitions_def: dg.PartitionsDefinition[str] | None = None
     keys: Sequence[str] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -174,15 +174,23 @@ def run_stages(
 def _run_stage(stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any]) -> list[Failure]:
     if stage.partitions_def is None:
         return _materialize(stage, instance, resources, {})
-    name = str(stage.partitions_def.name)
-    registered = set(instance.get_dynamic_partitions(name))
-    instance.add_dynamic_partitions(name, [key for key in stage.keys if key not in registered])
-    ranges = contiguous(instance.get_dynamic_partitions(name), stage.keys)
+    ranges = contiguous(_registered(stage.partitions_def, stage.keys, instance), stage.keys)
     return [
         failure
         for first, last in ranges
         for failure in _materialize(stage, instance, resources, {RANGE_START: first, RANGE_END: last})
     ]
+
+
+def _registered(
+    definition: dg.PartitionsDefinition[str], keys: Sequence[str], instance: dg.DagsterInstance
+) -> Sequence[str]:
+    """All partitions in their order, with those of a sync among them."""
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        name = str(definition.name)
+        known = set(instance.get_dynamic_partitions(name))
+        instance.add_dynamic_partitions(name, [key for key in keys if key not in known])
+    return definition.get_partition_keys(dynamic_partitions_store=instance)
 
 
 def _materialize(

@@ -36,6 +36,14 @@ SONAR_WORKERS = Setting("SONAR_WORKERS", "10", "Requests to Sonar at the same ti
 SONAR_REQUESTS_PER_SECOND = Setting(
     "SONAR_REQUESTS_PER_SECOND", "", "Upper limit of requests a second to Sonar; empty for none but the adaptive one"
 )
+BOLIGSIDEN_URL = Setting("BOLIGSIDEN_URL", "https://api.boligsiden.dk", "Boligsiden's API of Danish homes")
+BOLIGSIDEN_REQUESTS_PER_SECOND = Setting(
+    "BOLIGSIDEN_REQUESTS_PER_SECOND", "10", "Upper limit of requests a second to Boligsiden, which is a public service"
+)
+BRANDMEISTER_URL = Setting("BRANDMEISTER_URL", "https://api.brandmeister.network", "BrandMeister's API")
+TGIF_URL = Setting("TGIF_URL", "https://api.tgif.network", "TGIF's API")
+HEARHAM_URL = Setting("HEARHAM_URL", "https://hearham.com", "hearham's repeater directory")
+BDC_CACHE_DIR = Setting("BDC_CACHE_DIR", "", "Directory of raw downloads; `cache` in the data directory where not set")
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "", "Where Dagster records runs; with it set, `bdc-pipeline sync` records its runs there too"
 )
@@ -46,10 +54,16 @@ SETTINGS: tuple[Setting, ...] = (
     SONAR_TOKEN,
     SONAR_WORKERS,
     SONAR_REQUESTS_PER_SECOND,
+    BOLIGSIDEN_URL,
+    BOLIGSIDEN_REQUESTS_PER_SECOND,
+    BRANDMEISTER_URL,
+    TGIF_URL,
+    HEARHAM_URL,
+    BDC_CACHE_DIR,
     DAGSTER_HOME,
 )
 
-DATABASE_FILES: Mapping[str, str] = {"sonar": "bdc_cache.db"}
+DATABASE_FILES: Mapping[str, str] = {"sonar": "bdc_cache.db", "properties": "properties.db", "dmr": "dmr.db"}
 """The file of each source, in the data directory."""
 
 LOG_FILE = "bdc_cache.log"
@@ -68,6 +82,12 @@ def data_dir() -> Path:
 def database_path(source: str) -> Path:
     """The database file of a source."""
     return data_dir() / DATABASE_FILES[source]
+
+
+def cache_dir() -> Path:
+    """The directory of raw downloads, absolute."""
+    value = read(BDC_CACHE_DIR)
+    return Path(value).expanduser().absolute() if value else data_dir() / "cache"
 
 
 def dagster_home() -> Path | None:
@@ -122,6 +142,34 @@ def sonar() -> SonarSettings:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PropertiesSettings:
+    """How to reach Boligsiden."""
+
+    url: str
+    requests_per_second: float
+
+
+def properties() -> PropertiesSettings:
+    """Boligsiden's address and limit.
+
+    Raises:
+        SettingsError: one cannot be used.
+    """
+    rate = _number(BOLIGSIDEN_REQUESTS_PER_SECOND, read(BOLIGSIDEN_REQUESTS_PER_SECOND))
+    return PropertiesSettings(checked_url(BOLIGSIDEN_URL.name, read(BOLIGSIDEN_URL)), rate)
+
+
+def dmr_urls() -> dict[str, str]:
+    """The registries' addresses by name.
+
+    Raises:
+        SettingsError: one cannot be used.
+    """
+    named = {"brandmeister": BRANDMEISTER_URL, "tgif": TGIF_URL, "hearham": HEARHAM_URL}
+    return {name: checked_url(setting.name, read(setting)) for name, setting in named.items()}
+
+
 def checked_url(name: str, url: str) -> str:
     """A base address, without a trailing slash.
 
@@ -143,7 +191,7 @@ def checked_url(name: str, url: str) -> str:
             f"{name} is '{_without_user(url)}', which is no web address. It begins with https:// and a host."
         )
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise SettingsError(f"{name} begins with http://, which would send the token unencrypted. Use https://.")
+        raise SettingsError(f"{name} begins with http://, which would send what is asked unencrypted. Use https://.")
     if parts.username or parts.password:
         raise SettingsError(
             f"{name} holds a user or a password. Give the address alone; the token has its own variable."

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bdc_pipeline import cli, settings
+from bdc_pipeline.commands import outcome
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running, running_in_thread
 from bdc_pipeline_tests.sources.sonar import command_line
 from bdc_pipeline_tests.sources.sonar.syncing import TOKEN, assert_same, stored, truth
@@ -34,19 +35,19 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Sandbox) -> 
     monkeypatch.setenv("BDC_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("SONAR_URL", shared.sonar_url)
     monkeypatch.setenv("SONAR_TOKEN", TOKEN)
-    before = (list(cli.LOG.handlers), cli.LOG.level, cli.LOG.propagate)
+    before = (list(outcome.LOG.handlers), outcome.LOG.level, outcome.LOG.propagate)
 
     def call(*arguments: str, **variables: str | None) -> Result:
         for name, value in variables.items():
             monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name)
         result = CliRunner().invoke(cli.main, arguments)
-        for handler in cli.LOG.handlers:
+        for handler in outcome.LOG.handlers:
             handler.close()
-        cli.LOG.handlers = []
+        outcome.LOG.handlers = []
         return result
 
     yield call
-    cli.LOG.handlers, cli.LOG.level, cli.LOG.propagate = before
+    outcome.LOG.handlers, outcome.LOG.level, outcome.LOG.propagate = before
 
 
 def told(result: Result) -> str:

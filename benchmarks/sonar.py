@@ -24,9 +24,10 @@ from typing import Any
 
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.sandbox import SandboxOptions, running
+from bdc_pipeline.sources.assembly import read_states
 from bdc_pipeline.sources.sonar import entities as e
 from bdc_pipeline.sources.sonar import tables as t
-from bdc_pipeline.sources.sonar.assets import SonarResource, read_states
+from bdc_pipeline.sources.sonar.assets import SonarResource
 from bdc_pipeline.sources.sonar.plan import Plan, SyncOptions, discover_blocks, make_plan, plan_lookups
 from bdc_pipeline.sources.sonar.stream import SonarStream
 from bdc_pipeline.warehouse.drain import drain
@@ -52,7 +53,7 @@ def stages(database: Path, workers: int) -> Iterator[dict[str, Any]]:
                 plan: Plan = plan_lookups(client, entities)
             else:
                 blocks = discover_blocks(client, entities, workers, stop)
-                states = read_states(database, tables)
+                states = read_states(database, t.SCHEMA, tables)
                 now = dt.datetime.now(dt.UTC)
                 plan = make_plan(client, entities, blocks, states, SyncOptions(), workers=workers, stop=stop, now=now)
             planned, asked = time.perf_counter(), client.effort().requests

@@ -5,36 +5,29 @@ them, and the inventory. The latter two are partitioned by blocks of a thousand 
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from bdc_pipeline import settings
-from bdc_pipeline.fetching.answers import FetchError
-from bdc_pipeline.fetching.pacing import Pacer
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.sources.assembly import asset_outs, failing_clearly, named, outputs, outs, read_states, shared_pacer
 from bdc_pipeline.sources.sonar import entities as e
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.client import SonarClient
 from bdc_pipeline.sources.sonar.entities import Entity
 from bdc_pipeline.sources.sonar.plan import Plan, SyncOptions, discover_blocks, make_plan, plan_lookups
 from bdc_pipeline.sources.sonar.stream import SonarStream
-from bdc_pipeline.warehouse import ledger
-from bdc_pipeline.warehouse.describe import public_columns
-from bdc_pipeline.warehouse.io_manager import KEY, Sibling, SQLiteIOManager, asset_key, column_schema
-from bdc_pipeline.warehouse.store import Store, StoreError
+from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import Table
 
 CUSTOMER_BLOCKS = dg.DynamicPartitionsDefinition(name="sonar_customer_blocks")
 INVENTORY_BLOCKS = dg.DynamicPartitionsDefinition(name="sonar_inventory_blocks")
-
-_PACERS: dict[str, Pacer] = {}
-"""One for each instance, so that all runs of a process share its limits."""
 
 
 class SonarResource(dg.ConfigurableResource[Any]):
@@ -66,15 +59,12 @@ class SonarResource(dg.ConfigurableResource[Any]):
         """
         found = settings.sonar()
         rate = self.requests_per_second or found.requests_per_second
-        pacer = _PACERS.setdefault(
-            f"{found.url} {self.threads} {rate}", Pacer(concurrency=self.threads, requests_per_second=rate)
-        )
         return SonarClient(
             ApiSession(
                 found.url,
                 secret_headers={"Authorization": f"Bearer {found.token}"},
                 workers=self.threads,
-                pacer=pacer,
+                pacer=shared_pacer(found.url, self.threads, rate),
                 read_timeout=self.read_timeout,
                 attempts=self.attempts,
                 stop=stop,
@@ -97,25 +87,6 @@ class SonarSyncConfig(dg.Config):
         return SyncOptions(self.force, self.days, self.limit, self.overlap_minutes)
 
 
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Turns what a user can mend into a run's failure with that sentence and no retry of the whole op."""
-    try:
-        yield
-    except (FetchError, settings.SettingsError, StoreError) as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-
-
-def read_states(path: Any, tables: Iterable[Table]) -> dict[str, dict[str, ledger.PartitionState]]:
-    """What the ledger knows of some tables: by table name, by partition. Makes the file where it is missing.
-
-    Raises:
-        StoreError: the file cannot be used. Said before anything is fetched.
-    """
-    with Store(path, t.SCHEMA) as store:
-        return {table.name: ledger.partition_states(store.connection, table) for table in tables}
-
-
 def _plan(
     context: dg.OpExecutionContext,
     sonar: SonarResource,
@@ -125,8 +96,8 @@ def _plan(
     tables: Sequence[Table],
 ) -> Plan:
     stop = Stop()
-    with _failing_clearly():
-        states = read_states(files.path("sonar"), tables)
+    with failing_clearly():
+        states = read_states(files.path("sonar"), t.SCHEMA, tables)
         client = sonar.client(stop)
         with closing(client.session):
             plan = make_plan(
@@ -152,20 +123,13 @@ def _tell(context: dg.OpExecutionContext, plan: Plan) -> None:
 
 
 def _fetch(sonar: SonarResource, plan: Plan, tables: Sequence[Table]) -> Iterator[dg.Output[Any]]:
-    """Hands the stream to the I/O manager as the first output and the counts of the other tables as the others."""
+    """Fetches what was planned, into these tables."""
     stop = Stop()
-    with _failing_clearly():
+    with failing_clearly():
         client = sonar.client(stop)
     with closing(client.session):
         stream = SonarStream(client, plan, tables, page_size=sonar.page_size, workers=sonar.threads, stop=stop)
-        first, *others = tables
-        yield dg.Output(stream, first.name)
-        for table in others:
-            yield dg.Output(Sibling(stream, table), table.name)
-
-
-def _outs(tables: Iterable[Table]) -> dict[str, dg.Out]:
-    return {table.name: dg.Out(io_manager_key=KEY) for table in tables}
+        yield from outputs(stream, tables)
 
 
 @dg.op(description="Asks Sonar for its small lists")
@@ -173,8 +137,8 @@ def plan_lookups_op(
     context: dg.OpExecutionContext, sonar: SonarResource, sqlite_io_manager: dg.ResourceParam[SQLiteIOManager]
 ) -> Plan:
     """Small lists have no plan to speak of; the file is checked before anything is fetched."""
-    with _failing_clearly():
-        read_states(sqlite_io_manager.path("sonar"), ())
+    with failing_clearly():
+        read_states(sqlite_io_manager.path("sonar"), t.SCHEMA, ())
         client = sonar.client(Stop())
         with closing(client.session):
             plan = plan_lookups(client, e.LOOKUPS)
@@ -208,14 +172,14 @@ def plan_inventory(
     return _plan(context, sonar, sqlite_io_manager, config, e.OF_INVENTORY, t.OF_INVENTORY)
 
 
-@dg.op(out=_outs(t.LOOKUPS), description="Fetches the small lists")
+@dg.op(out=outs(t.LOOKUPS), description="Fetches the small lists")
 def fetch_lookups(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
     """One stream fills all their tables."""
     yield from _fetch(sonar, plan, t.LOOKUPS)
 
 
 @dg.op(
-    out=_outs(t.OF_CUSTOMERS),
+    out=outs(t.OF_CUSTOMERS),
     description="Fetches customers, addresses, services and memberships, many pages at a time",
 )
 def fetch_customers(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
@@ -223,42 +187,20 @@ def fetch_customers(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]
     yield from _fetch(sonar, plan, t.OF_CUSTOMERS)
 
 
-@dg.op(out=_outs(t.OF_INVENTORY), description="Fetches inventory items and their fields, many pages at a time")
+@dg.op(out=outs(t.OF_INVENTORY), description="Fetches inventory items and their fields, many pages at a time")
 def fetch_inventory(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
     """One stream fills all their tables."""
     yield from _fetch(sonar, plan, t.OF_INVENTORY)
 
 
-def _asset_outs(tables: Iterable[Table]) -> dict[str, dg.AssetOut]:
-    columns = public_columns(t.SCHEMA)
-    return {
-        table.name: dg.AssetOut(
-            key=asset_key(table, t.SCHEMA),
-            description=table.description,
-            io_manager_key=KEY,
-            kinds={"sqlite", "graphql"},
-            metadata={
-                "dagster/column_schema": column_schema(columns[table.name]),
-                "dagster/table_name": f"{settings.DATABASE_FILES['sonar']}.{table.name}",
-            },
-            tags={"source": "sonar"},
-        )
-        for table in tables
-    }
-
-
-def _named(results: Any, tables: Iterable[Table]) -> Mapping[str, Any]:
-    return {table.name: getattr(results, table.name) for table in tables}
-
-
-@dg.graph_multi_asset(outs=_asset_outs(t.LOOKUPS), group_name="sonar_lookups", name="sonar_lookups")
+@dg.graph_multi_asset(outs=asset_outs(t.SCHEMA, t.LOOKUPS, "graphql"), group_name="sonar_lookups", name="sonar_lookups")
 def sonar_lookups() -> Mapping[str, Any]:
     """Small lists: fetched whole, every time."""
-    return _named(fetch_lookups(plan_lookups_op()), t.LOOKUPS)
+    return named(fetch_lookups(plan_lookups_op()), t.LOOKUPS)
 
 
 @dg.graph_multi_asset(
-    outs=_asset_outs(t.OF_CUSTOMERS),
+    outs=asset_outs(t.SCHEMA, t.OF_CUSTOMERS, "graphql"),
     group_name="sonar_customers",
     name="sonar_customers",
     partitions_def=CUSTOMER_BLOCKS,
@@ -266,11 +208,11 @@ def sonar_lookups() -> Mapping[str, Any]:
 )
 def sonar_customers() -> Mapping[str, Any]:
     """Customers and what belongs to them, by blocks of a thousand customer ids."""
-    return _named(fetch_customers(plan_customers()), t.OF_CUSTOMERS)
+    return named(fetch_customers(plan_customers()), t.OF_CUSTOMERS)
 
 
 @dg.graph_multi_asset(
-    outs=_asset_outs(t.OF_INVENTORY),
+    outs=asset_outs(t.SCHEMA, t.OF_INVENTORY, "graphql"),
     group_name="sonar_inventory",
     name="sonar_inventory",
     partitions_def=INVENTORY_BLOCKS,
@@ -278,7 +220,7 @@ def sonar_customers() -> Mapping[str, Any]:
 )
 def sonar_inventory() -> Mapping[str, Any]:
     """Equipment and its fields, by blocks of a thousand item ids."""
-    return _named(fetch_inventory(plan_inventory()), t.OF_INVENTORY)
+    return named(fetch_inventory(plan_inventory()), t.OF_INVENTORY)
 
 
 def find_blocks(sonar: SonarResource, stop: Stop, entities: Sequence[Entity]) -> tuple[list[str], Effort]:

@@ -1,6 +1,5 @@
 """`bdc-pipeline sync sonar`: which stages a sync has, from the options that were given."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ import dagster as dg
 from bdc_pipeline.fetching.answers import FetchError, Refused
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.running import Stage, run_stages
+from bdc_pipeline.sources.assembly import files_of, read_states
 from bdc_pipeline.sources.sonar import assets
 from bdc_pipeline.sources.sonar import entities as e
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.client import SonarClient
 from bdc_pipeline.sources.sonar.plan import concerns_all, discover_blocks
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
-from bdc_pipeline.warehouse.io_manager import KEY, SQLiteIOManager
+from bdc_pipeline.warehouse.io_manager import KEY
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport
 from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import IdBlocks, Table
@@ -70,17 +70,11 @@ def sync(asked: SonarSync, on_progress: Callable[[str, Progress], None], started
         Interrupted: by Ctrl-C.
     """
     # said before anything is fetched: a file that cannot be used, a variable that is missing
-    assets.read_states(asked.database, ())
+    read_states(asked.database, t.SCHEMA, ())
     stages, before, problems = _stages(asked)
 
     def resources(run_id: str, stage: str) -> Mapping[str, Any]:
-        files = SQLiteIOManager(
-            (t.SCHEMA,),
-            asked.drain,
-            databases={t.SCHEMA.source: str(asked.database)},
-            run_id=run_id,
-            on_progress=lambda progress: on_progress(stage, progress),
-        )
+        files = files_of(t.SCHEMA, asked.database, asked.drain, run_id, lambda progress: on_progress(stage, progress))
         return {"sonar": asked.resource, KEY: files}
 
     return run_stages(
@@ -159,7 +153,7 @@ def _blocks(asked: SonarSync, client: SonarClient, group: _Blocked, stop: Stop, 
     if limit is not None:
         return keys
     # blocks that the source has emptied are still to be compared with it
-    known = assets.read_states(asked.database, (entity.table for entity in group.entities))
+    known = read_states(asked.database, t.SCHEMA, (entity.table for entity in group.entities))
     return sorted({*keys, *(key for of in known.values() for key in of)}, key=lambda key: int(key.partition("-")[0]))
 
 
@@ -170,9 +164,3 @@ def _chosen(asked: SonarSync, keys: list[str]) -> list[str]:
     first, last = asked.between
     bounds = {key: IdBlocks("id", t.BLOCK).bounds(key) for key in keys}
     return [key for key, (low, high) in bounds.items() if low <= last and first <= high]
-
-
-def drain_options(options: Mapping[str, Any]) -> DrainOptions:
-    """The options of the command line that concern the file."""
-    names = {field.name for field in dataclasses.fields(DrainOptions)}
-    return DrainOptions(**{name: value for name, value in options.items() if name in names and value is not None})

@@ -1,0 +1,152 @@
+"""How a command runs and ends: its log, its progress, its report, its exit status.
+
+Exit status: 0 complete; 1 ran, but something is missing or failed; 2 wrong usage or settings.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bdc_pipeline import settings
+
+if TYPE_CHECKING:
+    from bdc_pipeline.progress import OnProgress
+    from bdc_pipeline.warehouse.ledger import SyncReport
+
+LOG = logging.getLogger("bdc_pipeline")
+
+COMPLETE, MISSING, WRONG = 0, 1, 2
+
+
+def database_of(source: str, given: Path | None) -> Path:
+    """The file that a command is about: the one that was named, else the source's in the data directory."""
+    return (given or settings.database_path(source)).expanduser().absolute()
+
+
+def run_sync(
+    source: str,
+    sync: Callable[[OnProgress, float], SyncReport],
+    *,
+    database: Path,
+    options: dict[str, Any],
+    secrets: Sequence[str] = (),
+) -> NoReturn:
+    """Runs a sync with its log and progress, prints its report, and ends the command.
+
+    Args:
+        source: its name in reports.
+        sync: called with what to tell progress to, and `time.monotonic()` at the beginning.
+        database: the file that it writes.
+        options: the command's.
+        secrets: kept out of the log.
+    """
+    started = time.monotonic()
+    stop_on_signals()
+    with told_in_sentences():
+        log = start_logging(database.parent, verbose=options["verbose"], secrets=secrets)
+    from bdc_pipeline.fetching.answers import FetchError  # noqa: PLC0415
+    from bdc_pipeline.fetching.stopping import Stopped  # noqa: PLC0415
+    from bdc_pipeline.progress import shown  # noqa: PLC0415
+    from bdc_pipeline.running import Interrupted  # noqa: PLC0415
+
+    with told_in_sentences():
+        terminal = sys.stderr.isatty() and not options["as_json"]
+        try:
+            with shown(terminal=terminal) as on_progress:
+                report = sync(on_progress, started)
+        except Interrupted as interrupted:
+            report = interrupted.report
+        except (FetchError, Stopped, KeyboardInterrupt) as error:
+            report = _nothing_done(source, str(error) or "interrupted before anything was fetched", started)
+    limit = options.get("limit")
+    limited = f"limited to {limit:,} by --limit" if limit is not None else ""
+    sys.exit(_tell(report, database, log, limited, as_json=options["as_json"]))
+
+
+def _nothing_done(source: str, error: str, started: float) -> SyncReport:
+    from bdc_pipeline.warehouse.ledger import Failure, SyncReport  # noqa: PLC0415
+
+    return SyncReport(
+        source=source,
+        complete=False,
+        seconds=round(time.monotonic() - started, 3),
+        requests=0,
+        retries=0,
+        tables={},
+        failures=[Failure(source, error)],
+    )
+
+
+def _tell(report: SyncReport, database: Path, log: Path, limited: str, *, as_json: bool) -> int:
+    """Prints and logs the report and returns the exit status."""
+    import msgspec  # noqa: PLC0415
+
+    from bdc_pipeline.progress import summary  # noqa: PLC0415
+
+    text = summary(report, database, log, limited)
+    LOG.debug("%s", text)
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+    else:
+        click.echo(text)
+    return COMPLETE if report.complete else MISSING
+
+
+def stop_on_signals() -> None:
+    """A service manager's stop is as orderly as Ctrl-C, and Ctrl-C works where a shell in the background ignores it,
+    for child processes too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
+class told_in_sentences:  # noqa: N801  (a context manager)
+    """Ends the command with status 2 and a sentence where settings or the file cannot be used."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            return
+        from bdc_pipeline.warehouse.store import StoreError  # noqa: PLC0415
+
+        if isinstance(error, (settings.SettingsError, StoreError)):
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(WRONG)
+
+
+def start_logging(directory: Path, *, verbose: bool, secrets: Sequence[str]) -> Path:
+    """Logs to standard error and to a file beside the database, without secrets.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    from bdc_pipeline.fetching.redaction import RedactingFilter  # noqa: PLC0415
+
+    path = directory / settings.LOG_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise settings.SettingsError(
+            f"{path} cannot be written ({error.strerror or error}). Name a directory that you can write to with BDC_DATA_DIR "
+            "or --database."
+        ) from None
+    to_file.setLevel(logging.DEBUG)
+    to_console = logging.StreamHandler()
+    to_console.setLevel(logging.DEBUG if verbose else logging.INFO)
+    for handler in (to_file, to_console):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.addFilter(RedactingFilter(secrets))
+    LOG.handlers = [to_file, to_console]
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+    return path
