@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 
-from bdc_pipeline.warehouse.store import Store, seen_keys
+from bdc_pipeline.warehouse.seen import seen_keys
+from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Effort, Reject
 from bdc_pipeline.warehouse.table import Table, quoted
 
@@ -43,6 +44,7 @@ DDL: tuple[str, ...] = (
   rejected INTEGER NOT NULL DEFAULT 0,
   problem TEXT,
   run_id TEXT NOT NULL,
+  token TEXT,
   PRIMARY KEY (table_name, partition)
 ) STRICT""",
     """CREATE TABLE IF NOT EXISTS _runs (
@@ -125,7 +127,8 @@ class SyncReport(msgspec.Struct, kw_only=True):
 
 
 class PartitionState(msgspec.Struct, frozen=True):
-    """What the ledger knows of one partition of a table; times are UTC texts."""
+    """What the ledger knows of one partition of a table; times are UTC texts, `token` identifies the document that it was
+    made from, where it was one."""
 
     complete: bool
     watermark: str | None
@@ -135,12 +138,13 @@ class PartitionState(msgspec.Struct, frozen=True):
     stored: int | None
     rejected: int
     problem: str | None
+    token: str | None = None
 
 
 def partition_states(connection: sqlite3.Connection, table: Table) -> dict[str, PartitionState]:
     """All partitions of a table that a run has touched, by key."""
     sql = (
-        "SELECT partition, complete, watermark, verified_at, synced_at, expected, stored, rejected, problem "
+        "SELECT partition, complete, watermark, verified_at, synced_at, expected, stored, rejected, problem, token "
         "FROM _partitions WHERE table_name = ?"
     )
     return {
@@ -219,6 +223,7 @@ def resolve_rejects(store: Store, table: Table, partitions: Iterable[str | None]
 
 def resolve_mended(store: Store, table: Table, run_id: str, now: str) -> None:
     """Closes the rejects of earlier runs whose records this run has stored."""
+    store.seen[table].spill()
     store.connection.execute(
         "UPDATE _rejects AS r SET resolved_at = ? WHERE table_name = ? AND resolved_at IS NULL AND run_id IS NOT ? "
         f"AND EXISTS (SELECT 1 FROM {seen_keys(table)} s WHERE {_is_of(table, 's')})",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import functools
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,12 @@ from typing import Any, Self
 
 import msgspec
 
-from bdc_pipeline.warehouse.table import BOOKKEEPING, Column, Schema, Table, quoted
+from bdc_pipeline.warehouse.fingerprints import Fingerprints
+from bdc_pipeline.warehouse.migration import StoreError, pending_statements
+from bdc_pipeline.warehouse.seen import Seen, seen_keys, spared_keys
+from bdc_pipeline.warehouse.table import RAW_HASH, Schema, Table, Where, quoted
+
+__all__ = ["Refused", "Store", "StoreError", "Upserted", "explained", "now_text"]
 
 BUSY_SECONDS = 120.0
 """How long a transaction waits for another process's; a commit of ours takes milliseconds."""
@@ -35,20 +39,19 @@ BIND_ERRORS = (
 )
 """What encoding and binding raise for one row that SQLite cannot hold; nothing checks a row that was built by hand."""
 
+AGAIN = "a record with the same key came before it"
+
 SMALLEST = 512
 """Bytes of the smallest SQLite file. SQLite takes some smaller ones, such as a text of one letter, for empty."""
 
 
-class StoreError(Exception):
-    """The file cannot be used: a sentence that names it and says what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that SQLite would not take, and why."""
+    """A row that was not taken, and why; `again`: its key had come before."""
 
     row: msgspec.Struct
     reason: str
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -187,7 +190,7 @@ class Store:
         from bdc_pipeline.warehouse import ledger  # noqa: PLC0415  (the ledger's functions take a Store)
 
         # before the first write of any kind: a file that is refused stays as it was, its journal mode too
-        pending = self._pending(ledger.DDL)
+        pending = pending_statements(self.connection, self.path, self.schema, ledger.DDL)
         self._use_wal()
         # WAL with NORMAL: a killed process loses nothing that it committed; a power cut may lose the last commits, never the file
         self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -195,7 +198,7 @@ class Store:
             return
         with self.transaction() as connection:
             # asked again under the lock: another process may have done it meanwhile
-            for statement in self._pending(ledger.DDL):
+            for statement in pending_statements(connection, self.path, self.schema, ledger.DDL):
                 connection.execute(statement)
 
     def _use_wal(self) -> None:
@@ -211,162 +214,125 @@ class Store:
             else:
                 return
 
-    def _pending(self, extra: Sequence[str]) -> list[str]:
-        """The statements that bring the file to the declared schema, in order.
-
-        Raises:
-            StoreError: the file differs by more than statements can mend without losing anything.
-        """
-        found = {
-            str(name).lower(): (str(kind), sql)
-            for name, kind, sql in self.connection.execute("SELECT name, type, sql FROM main.sqlite_master")
-        }
-        for name, columns in _columns_of(tuple(extra)).items():
-            if name in found and columns != _columns(self.connection, name):
-                raise StoreError(self._foreign(name, "a table or view with other columns,"))
-        statements = [sql for sql in extra if _created_name(sql) not in found]
-        for table in self.schema.tables:
-            kind = found.get(table.stored.lower(), ("", None))[0]
-            if kind == "view":
-                raise StoreError(self._foreign(table.stored, "a view"))
-            if kind == "table":
-                statements += self._added_columns(table)
-            statements += [sql for sql in table.ddl if _created_name(sql) not in found]
-        stale = []
-        for name, select in self.schema.all_views.items():
-            kind, sql = found.get(name.lower(), ("", None))
-            if kind == "table":
-                raise StoreError(self._foreign(name, "a table"))
-            if sql != f"CREATE VIEW {quoted(name)} AS {select}":
-                stale.append((name, select, bool(sql)))
-        if statements or stale:
-            # a view names columns of others, so all are made anew when one changes
-            views = self.schema.all_views
-            statements += [f"DROP VIEW IF EXISTS {quoted(name)}" for name in views]
-            statements += [f"CREATE VIEW {quoted(name)} AS {select}" for name, select in views.items()]
-        return statements
-
-    def _foreign(self, name: str, kind: str) -> str:
-        return (
-            f"{self.path} already holds {kind} '{name}' that this program did not make. Nothing was changed; name another "
-            "file with --database, or move this one away."
-        )
-
-    def _added_columns(self, table: Table) -> list[str]:
-        present = {
-            str(name): (str(kind), bool(required), int(place))
-            for _, name, kind, required, _, place in self.connection.execute(
-                f"PRAGMA table_info({quoted(table.stored)})"
-            )
-        }
-        declared = {column.name: column for column in table.columns}
-        kept = {name for name, _, _ in BOOKKEEPING}
-        for name, (kind, required, _) in present.items():
-            if name in kept:
-                continue
-            column = declared.get(name)
-            if column is None:
-                raise StoreError(self._drifted(table, f"has a column '{name}' that this version does not know"))
-            if (column.type, not column.nullable) != (kind, required):
-                was = f"{kind}{' NOT NULL' if required else ''}"
-                now = f"{column.type}{'' if column.nullable else ' NOT NULL'}"
-                raise StoreError(self._drifted(table, f"holds '{name}' as {was}, where this version declares {now}"))
-        if missing := kept - present.keys():
-            raise StoreError(self._foreign(table.stored, f"a table without '{min(missing)}',"))
-        # a column that is added cannot join the key that the table has
-        if {name for name, (_, _, place) in present.items() if place} != set(table.key):
-            raise StoreError(self._drifted(table, f"has another key than ({', '.join(table.key)})"))
-        return [self._add_column(table, column) for name, column in declared.items() if name not in present]
-
-    def _add_column(self, table: Table, column: Column) -> str:
-        if not column.nullable and column.default is None:
-            raise StoreError(
-                self._drifted(table, f"lacks the column '{column.name}', which has no default for the rows there are")
-            )
-        return f"ALTER TABLE {quoted(table.stored)} ADD COLUMN {column.ddl}"
-
-    def _drifted(self, table: Table, how: str) -> str:
-        return (
-            f"{self.path}: the table '{table.stored}' {how}. Only added columns are taken over by themselves, so nothing was "
-            "changed. Run the version that wrote the file, or move the file away and sync anew."
-        )
-
     # -- rows --------------------------------------------------------------------------------------------------
 
-    def upsert(self, table: Table, rows: Sequence[msgspec.Struct], now: str) -> Upserted:
+    def upsert(
+        self,
+        table: Table,
+        rows: Sequence[msgspec.Struct],
+        now: str,
+        hashes: Sequence[int] = (),
+        *,
+        unique: bool = False,
+    ) -> Upserted:
         """Inserts rows that are new, updates those that differ, leaves the others untouched. Inside a transaction.
 
         A row that SQLite cannot hold (an integer over 64 bits, a lone surrogate, a missing value) is refused by
-        itself. Of rows with the same key the last one counts.
+        itself. Of rows with the same key the last one counts; with `unique` the first one does, and the others are
+        refused. `hashes` are the rows' fingerprints, for a table that keeps them.
         """
-        rows = _last_of_each_key(table, rows)
+        given: list[Any] = list(hashes) if hashes else [None] * len(rows)
+        rows, given, again = _one_of_each_key(table, rows, given, unique=unique)
         connection = self.connection
         connection.execute("SAVEPOINT batch")
         try:
-            result = self._upsert_all(table, [table.bind(row) for row in rows], now)
+            result = self._upsert_all(table, self._bound(table, rows, given), now, unique=unique)
         except BIND_ERRORS:
             connection.execute("ROLLBACK TO batch")
-            result = self._upsert_each(table, rows, now)
+            self.seen[table].take_back()
+            result = self._upsert_each(table, rows, given, now, unique=unique)
+        self.seen[table].keep()
         connection.execute("RELEASE batch")
+        if again:
+            result.refused = [*(result.refused or ()), *(Refused(row, AGAIN, again=True) for row in again)]
         return result
 
-    def _upsert_all(self, table: Table, bound: list[tuple[Any, ...]], now: str) -> Upserted:
-        new = self._see(table, bound)
-        inserted = self.connection.executemany(table.insert_sql(now), bound).rowcount if bound else 0
+    @staticmethod
+    def _bound(table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any]) -> list[tuple[Any, ...]]:
+        bind = table.bind
+        if table.fingerprinted:
+            return [(*bind(row), value) for row, value in zip(rows, hashes, strict=True)]
+        return [bind(row) for row in rows]
+
+    def _upsert_all(self, table: Table, bound: list[tuple[Any, ...]], now: str, *, unique: bool) -> Upserted:
+        if not bound:
+            return Upserted()
+        new = self.seen[table].add(bound)
+        inserted = self.connection.executemany(table.insert_sql(now), bound).rowcount
         updated = 0
         if inserted < len(bound):
-            updated = self.connection.executemany(table.update_sql(now), bound).rowcount
+            updated = self._update(table, bound, now)
         result = Upserted(inserted, updated, new, len(bound) - new)
-        if result.repeated and updated:
+        if result.repeated and (updated or unique):
             # a row that came twice must not count twice; which of them did is known only one by one
             raise _CountSingly
         return result
 
-    def _upsert_each(self, table: Table, rows: Sequence[msgspec.Struct], now: str) -> Upserted:
+    def _update(self, table: Table, bound: list[tuple[Any, ...]], now: str) -> int:
+        updated = self.connection.executemany(table.update_sql(now), bound).rowcount
+        if table.fingerprinted:
+            # what changed in a record may be in none of the columns: it is still not to be read again
+            key_in, single = table.key_in, len(table.key) == 1
+            keys = [(values[-1], *((key_in(values),) if single else key_in(values))) for values in bound]
+            self.connection.executemany(table.refingerprint_sql, keys)
+        return updated
+
+    def _upsert_each(
+        self, table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any], now: str, *, unique: bool
+    ) -> Upserted:
         refused: list[Refused] = []
         total = Upserted(refused=refused)
-        for row in rows:
+        for row, value in zip(rows, hashes, strict=True):
             self.connection.execute("SAVEPOINT row")
             try:
-                values = [table.bind(row)]
-                new = self._see(table, values)
-                total.inserted += self.connection.executemany(table.insert_sql(now), values).rowcount
-                updated = self.connection.executemany(table.update_sql(now), values).rowcount
+                bound = self._bound(table, [row], [value])
+                new = self.seen[table].add(bound)
+                if unique and not new:
+                    raise _CameBefore(AGAIN)
+                total.inserted += self.connection.executemany(table.insert_sql(now), bound).rowcount
+                updated = self._update(table, bound, now)
                 total.updated += updated if new else 0
                 total.new += new
                 total.repeated += 1 - new
             except BIND_ERRORS as error:
                 self.connection.execute("ROLLBACK TO row")
-                refused.append(Refused(row, str(error)))
+                self.seen[table].take_back()
+                refused.append(Refused(row, str(error), again=isinstance(error, _CameBefore)))
+            self.seen[table].keep()
             self.connection.execute("RELEASE row")
         return total
+
+    def fingerprints(self, table: Table, partition: str | None) -> Iterator[int]:
+        """The fingerprints of a partition's live rows, in ascending order."""
+        where, values = table.where(None if partition is None else [partition])
+        column = RAW_HASH[0]
+        sql = (
+            f"SELECT DISTINCT {column} FROM {quoted(table.stored)} "
+            f"WHERE {where} AND vanished_at IS NULL AND {column} IS NOT NULL ORDER BY 1"
+        )
+        for (value,) in self.connection.execute(sql, values):
+            yield value
+
+    def fingerprint_of(self, table: Table, row: msgspec.Struct) -> int | None:
+        """The fingerprint that is stored with the key of a row; None where there is none, or no such row."""
+        same = " AND ".join(f"{quoted(key)} = ?" for key in table.key)
+        key = table.key_in(table.bind(row))
+        values = (key,) if len(table.key) == 1 else key
+        sql = f"SELECT {RAW_HASH[0]} FROM {quoted(table.stored)} WHERE {same}"
+        found = self.connection.execute(sql, values).fetchone()
+        return found[0] if found else None
 
     # -- what a run has seen -----------------------------------------------------------------------------------
 
     def track(self, tables: Sequence[Table]) -> None:
         """Begins to note which keys of these tables are seen. Before the first transaction: a rollback would undo it."""
-        for table in tables:
-            keys = ", ".join(f"{quoted(key)} {table.column(key).type}" for key in table.key)
-            primary = ", ".join(map(quoted, table.key))
-            for name in (seen_keys(table), _spared(table)):
-                self.connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {name} ({keys}, PRIMARY KEY ({primary})) WITHOUT ROWID"
-                )
-
-    def _see(self, table: Table, bound: list[tuple[Any, ...]]) -> int:
-        """Notes the keys as seen in this run and returns how many were new."""
-        by_name = {column.name: place for place, column in enumerate(table.columns)}
-        pick = [by_name[key] for key in table.key]
-        marks = ", ".join("?" for _ in pick)
-        keys = [tuple(values[place] for place in pick) for values in bound]
-        # not OR IGNORE, which would pass over a key that is None
-        sql = f"INSERT INTO {seen_keys(table)} VALUES ({marks}) ON CONFLICT DO NOTHING"
-        return self.connection.executemany(sql, keys).rowcount if keys else 0
+        self.seen = {table: Seen(self.connection, table) for table in tables}
+        self.connection.execute("CREATE TABLE IF NOT EXISTS temp.unmatched (raw_hash INTEGER PRIMARY KEY)")
 
     def spare(self, table: Table, keys: Sequence[tuple[int | str, ...]]) -> None:
         """Keeps stored rows from vanishing though no row came of their keys; they do not count as seen."""
         marks = ", ".join("?" for _ in table.key)
-        sql = f"INSERT INTO {_spared(table)} VALUES ({marks}) ON CONFLICT DO NOTHING"
+        sql = f"INSERT INTO {spared_keys(table)} VALUES ({marks}) ON CONFLICT DO NOTHING"
         for key in keys:
             # a key that SQLite cannot hold is no stored row's
             with contextlib.suppress(*BIND_ERRORS):
@@ -374,13 +340,15 @@ class Store:
 
     def forget(self, table: Table, keys: Sequence[int | str]) -> None:
         """Takes keys back that were seen; for tables whose key is one column."""
-        if keys:
-            sql = f"DELETE FROM {seen_keys(table)} WHERE {quoted(table.key[0])} = ?"
-            self.connection.executemany(sql, [(key,) for key in keys])
+        self.seen[table].forget(keys)
 
-    def held(self, table: Table, partitions: Sequence[str] | None) -> int:
-        """How many rows of some partitions this run has seen and stored."""
-        where, values = table.where(partitions)
+    def held(self, table: Table, partition: str | None) -> int:
+        """How many rows of a partition (None: of all) this run has seen and stored."""
+        counted = self.seen[table].count(partition)
+        if counted is not None:
+            return counted
+        self.seen[table].spill()
+        where, values = table.where(None if partition is None else [partition])
         join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
         sql = (
             f"SELECT count(*) FROM {quoted(table.stored)} t WHERE {where} "
@@ -394,16 +362,38 @@ class Store:
         sql = f"SELECT count(*) FROM {quoted(table.stored)} WHERE {where} AND vanished_at IS NULL"
         return int(self.connection.execute(sql, values).fetchone()[0])
 
-    def unseen(self, table: Table, where: tuple[str, Sequence[Any]], before: str) -> int:
-        """How many live rows under a condition this run has not seen. Rows written after `before` do not count:
-        another run, which listed later than this one, brought them."""
-        sql = f"SELECT count(*) FROM {quoted(table.stored)} AS t WHERE {self._unseen(table, where[0])}"
-        return int(self.connection.execute(sql, (*where[1], before)).fetchone()[0])
+    def unseen(self, table: Table, where: Where, before: str, known: Fingerprints | None = None) -> Where | None:
+        """The condition (on the table as `t`) for the live rows under another one that this run has not seen; None where
+        there can be none. Rows written after `before` do not count: another run, which listed later than this one,
+        brought them. Nor do rows whose fingerprints among `known` were matched.
+        """
+        old = "t.vanished_at IS NULL AND (t.last_updated <= ? OR t.last_updated > ?)"
+        # a time that is yet to come was written under a clock that was wrong, not by another run just now
+        ahead = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.999Z")
+        conditions, values = f"{where[0]} AND {old}", (*where[1], before, ahead)
+        if known is not None and len(known):
+            self.connection.execute("DELETE FROM temp.unmatched")
+            unmatched = ((value,) for value in known.unmatched())
+            self.connection.executemany("INSERT INTO temp.unmatched VALUES (?)", unmatched)
+            conditions += " AND (t.raw_hash IS NULL OR t.raw_hash IN (SELECT raw_hash FROM temp.unmatched))"
+        found = f"SELECT EXISTS (SELECT 1 FROM {quoted(table.stored)} t WHERE {conditions})"
+        if not self.connection.execute(found, values).fetchone()[0]:
+            return None  # so it is with a first load: nothing there is older than the run
+        self.seen[table].spill()
+        join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
+        for name in (seen_keys(table), spared_keys(table)):
+            conditions += f" AND NOT EXISTS (SELECT 1 FROM {name} s WHERE {join})"
+        return conditions, values
 
-    def vanish(self, table: Table, where: tuple[str, Sequence[Any]], before: str, now: str) -> int:
-        """Marks those rows as vanished and returns how many. Inside a transaction."""
-        sql = f"UPDATE {quoted(table.stored)} AS t SET vanished_at = ? WHERE {self._unseen(table, where[0])}"
-        return self.connection.execute(sql, (now, *where[1], before)).rowcount
+    def count(self, table: Table, where: Where) -> int:
+        """How many rows (of the table as `t`) fulfil a condition."""
+        sql = f"SELECT count(*) FROM {quoted(table.stored)} AS t WHERE {where[0]}"
+        return int(self.connection.execute(sql, where[1]).fetchone()[0])
+
+    def vanish(self, table: Table, where: Where, now: str) -> int:
+        """Marks the rows (of the table as `t`) under a condition as vanished and returns how many. Inside a transaction."""
+        sql = f"UPDATE {quoted(table.stored)} AS t SET vanished_at = ? WHERE {where[0]}"
+        return self.connection.execute(sql, (now, *where[1])).rowcount
 
     def vanish_keys(self, table: Table, keys: Sequence[int | str], now: str) -> int:
         """Marks rows by key as vanished and returns how many; for tables whose key is one column. Inside a transaction."""
@@ -415,55 +405,30 @@ class Store:
         sql = f"DELETE FROM {quoted(table.stored)} WHERE {quoted(column)} = ?"
         return self.connection.executemany(sql, [(value,) for value in values]).rowcount if values else 0
 
-    def _unseen(self, table: Table, where: str) -> str:
-        join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
-        return (
-            f"{where} AND t.vanished_at IS NULL "
-            # a time that is yet to come was written under a clock that was wrong, not by another run just now
-            "AND (t.last_updated <= ? OR t.last_updated > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+1 hour')) "
-            f"AND NOT EXISTS (SELECT 1 FROM {seen_keys(table)} s WHERE {join}) "
-            f"AND NOT EXISTS (SELECT 1 FROM {_spared(table)} s WHERE {join})"
-        )
+
+class _CameBefore(ValueError):  # noqa: N818  (a signal, not an error)
+    """The key of a row that is to be the only one with it was seen already."""
 
 
 class _CountSingly(ValueError):  # noqa: N818  (a signal, not an error)
     """A batch holds rows that came before in this run, and updates: its rows are counted one by one."""
 
 
-def seen_keys(table: Table) -> str:
-    """The temporary table that holds the keys seen; it goes to disk when it grows."""
-    return f"temp.{quoted('seen_' + table.stored)}"
-
-
-def _spared(table: Table) -> str:
-    """The temporary table that holds the keys whose rows stay although none came."""
-    return f"temp.{quoted('spared_' + table.stored)}"
-
-
-def _last_of_each_key(table: Table, rows: Sequence[msgspec.Struct]) -> Sequence[msgspec.Struct]:
-    by_key = dict(zip(map(table.key_of, rows), rows, strict=True))
-    return rows if len(by_key) == len(rows) else list(by_key.values())
-
-
-def _created_name(sql: str) -> str:
-    """The name of what a CREATE ... IF NOT EXISTS statement creates."""
-    return sql.partition(" IF NOT EXISTS ")[2].split(maxsplit=1)[0].strip('"').lower()
-
-
-def _columns(connection: sqlite3.Connection, name: str) -> set[tuple[str, bool]]:
-    """The columns of a table or view, and which belong to its key."""
-    found = connection.execute(f"PRAGMA table_info({quoted(name)})")
-    return {(str(column), bool(place)) for _, column, _, _, _, place in found}
-
-
-@functools.cache
-def _columns_of(ddl: tuple[str, ...]) -> dict[str, set[tuple[str, bool]]]:
-    """What `_columns` finds in the tables that statements create."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        for statement in ddl:
-            connection.execute(statement)
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        return {str(name).lower(): _columns(connection, str(name)) for (name,) in names}
+def _one_of_each_key(
+    table: Table, rows: Sequence[msgspec.Struct], hashes: list[Any], *, unique: bool
+) -> tuple[Sequence[msgspec.Struct], list[Any], list[msgspec.Struct]]:
+    """Rows and hashes with each key once: the last, or the first where keys are to be unique; and those left out then."""
+    keys = list(map(table.key_of, rows))
+    if len(set(keys)) == len(rows):
+        return rows, hashes, []
+    if not unique:
+        last = {key: place for place, key in enumerate(keys)}
+        return [rows[place] for place in last.values()], [hashes[place] for place in last.values()], []
+    first: dict[Any, int] = {}
+    again = [
+        row for place, (key, row) in enumerate(zip(keys, rows, strict=True)) if first.setdefault(key, place) != place
+    ]
+    return [rows[place] for place in first.values()], [hashes[place] for place in first.values()], again
 
 
 def _uri_path(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from bdc_pipeline.warehouse.fingerprints import Fingerprints
 from bdc_pipeline.warehouse.table import Schema, Table
 
 if TYPE_CHECKING:
@@ -24,12 +25,24 @@ class Rows:
     """Rows of one table.
 
     `parents` goes with tables of pairs (`Table.parent`): the parents whose pairs are all among these rows, so that
-    stored pairs of theirs that are not have vanished.
+    stored pairs of theirs that are not have vanished. `hashes` goes with tables that keep them (`Table.fingerprinted`):
+    each row's fingerprint of the record that it was made from. `unique`: two records with one key are a mistake of the
+    source's, so the second is rejected; without it a record may come again, and the last one counts.
     """
 
     table: Table
     rows: Sequence[msgspec.Struct]
     parents: Sequence[int | str] = ()
+    hashes: Sequence[int] = ()
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """So many records came that are stored just as they came, as the partition's `Fingerprints` told (see `Known`)."""
+
+    table: Table
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,7 @@ class Checked:
         limited: an option cut the listing short, so that the partitions are not complete.
         again: how many of `expected` an earlier listing of this run brought too: a record counts once in the report.
         gone: keys of rows that came, and were gone from the source before the listing ended; not among `expected`.
+        token: what identifies the document that the partition was listed from, where it is one: see `Unchanged`.
     """
 
     table: Table
@@ -70,6 +84,7 @@ class Checked:
     limited: bool = False
     gone: tuple[int | str, ...] = ()
     again: int = 0
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,32 @@ class Compare:
     differing: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Known:
+    """Asks the warehouse for the fingerprints of the records that it holds of a partition, which it puts into
+    `fingerprints` before it takes the next event. Records that they match need not be parsed: they are told as `Same`.
+
+    Rows whose fingerprints were not matched, and whose keys did not come, have vanished when the listing is `Checked`.
+    """
+
+    table: Table
+    partition: str | None
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+
+
+@dataclass(slots=True)
+class Unchanged:
+    """Asks whether a partition stands as a document left it that was byte for byte the same: complete, and with as many
+    rows as then. `token` identifies the document: its hash. The warehouse sets `holds`; where it does, everything of the
+    partition counts as fetched and unchanged, in these tables, and nothing more is to be said of it.
+    """
+
+    tables: tuple[Table, ...]
+    partition: str | None
+    token: str
+    holds: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Erase:
     """Rows that must not be kept at all: those whose column holds one of the values. They are deleted, not marked."""
@@ -110,7 +151,7 @@ class Erase:
     values: tuple[int | str, ...]
 
 
-Event = Rows | Reject | Checked | Missing | Compare | Erase
+Event = Rows | Same | Reject | Checked | Missing | Compare | Known | Unchanged | Erase
 
 
 @dataclass(frozen=True, slots=True)

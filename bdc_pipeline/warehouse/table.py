@@ -16,9 +16,12 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, Literal, Protocol
 
 import msgspec
+
+from bdc_pipeline.warehouse.fingerprints import fingerprints_of
 
 SQL_OF: Mapping[type, str] = {
     bool: "INTEGER",
@@ -30,11 +33,18 @@ SQL_OF: Mapping[type, str] = {
     dt.date: "TEXT",
 }
 
-# Every stored table ends with these two. `last_updated` moves only when a column changed, so it tells when a copy
+# Every stored table ends with these. `last_updated` moves only when a column changed, so it tells when a copy
 # differed from the one before; `vanished_at` is set instead of deleting.
 BOOKKEEPING: tuple[tuple[str, str, str], ...] = (
     ("last_updated", "TEXT NOT NULL", "When this copy of the row last changed here (UTC)"),
     ("vanished_at", "TEXT", "When the row was found to be gone from its source (UTC); NULL while it is there"),
+    ("first_seen", "TEXT", "When the row first came here (UTC); NULL for rows from before this was noted"),
+)
+
+RAW_HASH = (
+    "raw_hash",
+    "INTEGER",
+    "Fingerprint of the record that the row was made from: one that matches is not read again",
 )
 
 Scalar = None | int | float | str | bytes
@@ -121,17 +131,29 @@ class IdBlocks:
 
 @dataclass(frozen=True, slots=True)
 class ByValue:
-    """One partition for each value of a column."""
+    """One partition for each value of a column.
+
+    `digits` goes with a column of integers: keys are padded to so many digits, such as `0101` for 101.
+    """
 
     column: str
+    digits: int = 0
 
     def where(self, key: str) -> Where:
-        """Rows whose column holds the key."""
-        return f"{quoted(self.column)} = ?", (key,)
+        """Rows whose column holds the key.
+
+        Raises:
+            ValueError: the key is no number of so many digits.
+        """
+        if not self.digits:
+            return f"{quoted(self.column)} = ?", (key,)
+        if not key.isdecimal() or self.key_of(int(key)) != key:
+            raise ValueError(f"'{key}' is no number of {self.digits} digits.")
+        return f"{quoted(self.column)} = ?", (int(key),)
 
     def key_of(self, value: Any) -> str:
-        """The value itself."""
-        return str(value)
+        """The value itself, as text."""
+        return f"{value:0{self.digits}d}" if self.digits else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +289,12 @@ class Table:
         view: the SELECT of that view.
         parent: the column by which a table of pairs belongs to a row of another table; fetching that row again
             replaces all its pairs.
+        owner: the name of that other table, where its records bring the pairs: the pairs of a record that has not
+            changed stay without coming again, and those of one that has vanished vanish with it.
+        gathered_with: the name of the table whose records bring these rows along, where no listing ever tells all of
+            them: they are complete when it is, and never vanish.
+        fingerprinted: rows keep the fingerprint of the record that they were made from (see `fingerprints.py`).
+        spatial: the columns of latitude and longitude (degrees), which an R*Tree `NAME_rtree` indexes by `id`.
     """
 
     row: type[msgspec.Struct]
@@ -277,10 +305,14 @@ class Table:
     stored_as: str = ""
     view: str = ""
     parent: str | None = None
+    owner: str = ""
+    gathered_with: str = ""
+    fingerprinted: bool = False
+    spatial: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}
-        reserved = {name for name, _, _ in BOOKKEEPING}
+        reserved = {name for name, _, _ in self.bookkeeping}
         if clash := names & reserved:
             raise TableError(
                 f"{self.name}: {', '.join(sorted(clash))} is kept by the warehouse; name the field otherwise."
@@ -290,10 +322,15 @@ class Table:
             wanted.add(self.partitioning.column)
         if self.parent:
             wanted.add(self.parent)
+        wanted |= set(self.spatial or ())
         if missing := wanted - names:
             raise TableError(f"{self.name}: {self.row.__name__} has no field {', '.join(sorted(missing))}.")
         if bool(self.stored_as) != bool(self.view):
             raise TableError(f"{self.name}: stored_as and view go together.")
+        if self.owner and not self.parent:
+            raise TableError(f"{self.name}: owner needs parent, the column by which rows belong to it.")
+        if self.spatial and not self.has_integer_id:
+            raise TableError(f"{self.name}: spatial needs an integer key 'id', which the R*Tree points to.")
         nullable = [column.name for column in self.columns if column.name in self.key and column.nullable]
         if nullable:
             raise TableError(f"{self.name}: the key column {nullable[0]} may not be None.")
@@ -302,6 +339,16 @@ class Table:
     def stored(self) -> str:
         """The name of the table that holds the rows."""
         return self.stored_as or self.name
+
+    @property
+    def bookkeeping(self) -> tuple[tuple[str, str, str], ...]:
+        """The columns that the warehouse keeps: name, DDL, meaning."""
+        return (*BOOKKEEPING, RAW_HASH) if self.fingerprinted else BOOKKEEPING
+
+    @property
+    def has_integer_id(self) -> bool:
+        """Whether the key is the rowid itself."""
+        return self.key == ("id",) and self.column("id").type == "INTEGER"
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -332,8 +379,8 @@ class Table:
     def ddl(self) -> list[str]:
         """The statements that create the stored table and its indexes where they are missing."""
         lines = [column.ddl for column in self.columns]
-        lines += [f"{quoted(name)} {rest}" for name, rest, _ in BOOKKEEPING]
-        if self.key == ("id",) and self.column("id").type == "INTEGER":
+        lines += [f"{quoted(name)} {rest}" for name, rest, _ in self.bookkeeping]
+        if self.has_integer_id:
             # the rowid itself: no second tree to keep
             lines[[c.name for c in self.columns].index("id")] = '"id" INTEGER PRIMARY KEY NOT NULL'
         else:
@@ -358,24 +405,93 @@ class Table:
         raise KeyError(name)
 
     def insert_sql(self, now: str) -> str:
-        """Inserts rows whose key is new and leaves the others alone. `now` is a text that `utc_text` wrote."""
-        names = ", ".join(quoted(column.name) for column in self.columns)
-        marks = ", ".join(f"?{place}" for place in range(1, len(self.columns) + 1))
-        return f"INSERT INTO {quoted(self.stored)} ({names}, last_updated) VALUES ({marks}, '{now}') ON CONFLICT DO NOTHING"
+        """Inserts rows whose key is new and leaves the others alone. `now` is a text that `utc_text` wrote.
+
+        Bound are the columns, and the fingerprint behind them where the table keeps one.
+        """
+        columns = [*(column.name for column in self.columns), *((RAW_HASH[0],) if self.fingerprinted else ())]
+        names = ", ".join(map(quoted, columns))
+        marks = ", ".join(f"?{place}" for place in range(1, len(columns) + 1))
+        return (
+            f"INSERT INTO {quoted(self.stored)} ({names}, last_updated, first_seen) VALUES ({marks}, '{now}', '{now}') "
+            "ON CONFLICT DO NOTHING"
+        )
 
     def update_sql(self, now: str) -> str:
         """Updates the rows that differ from what is bound or had vanished, and no others."""
-        places = {column.name: place for place, column in enumerate(self.columns, start=1)}
-        values = [name for name in places if name not in self.key]
-        sets = "".join(f"{quoted(name)} = ?{places[name]}, " for name in values)
-        same_key = " AND ".join(f"{quoted(name)} = ?{places[name]}" for name in self.key)
+        values = [name for name in self._places if name not in self.key]
+        kept = f"{RAW_HASH[0]} = ?{len(self.columns) + 1}, " if self.fingerprinted else ""
+        sets = "".join(f"{quoted(name)} = ?{self._places[name]}, " for name in values)
         differs = " OR ".join(
-            [*(f"{quoted(name)} IS NOT ?{places[name]}" for name in values), "vanished_at IS NOT NULL"]
+            [*(f"{quoted(name)} IS NOT ?{self._places[name]}" for name in values), "vanished_at IS NOT NULL"]
         )
         return (
-            f"UPDATE {quoted(self.stored)} SET {sets}last_updated = '{now}', vanished_at = NULL "
-            f"WHERE {same_key} AND ({differs})"
+            f"UPDATE {quoted(self.stored)} SET {sets}{kept}last_updated = '{now}', vanished_at = NULL "
+            f"WHERE {self._same_key} AND ({differs})"
         )
+
+    @cached_property
+    def refingerprint_sql(self) -> str:
+        """Notes the fingerprint of a record that has changed in what is not stored. Bound: fingerprint, key."""
+        keys = " AND ".join(f"{quoted(name)} = ?{place}" for place, name in enumerate(self.key, start=2))
+        return f"UPDATE {quoted(self.stored)} SET {RAW_HASH[0]} = ?1 WHERE {keys} AND {RAW_HASH[0]} IS NOT ?1"
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {column.name: place for place, column in enumerate(self.columns, start=1)}
+
+    @property
+    def _same_key(self) -> str:
+        return " AND ".join(f"{quoted(name)} = ?{self._places[name]}" for name in self.key)
+
+    @cached_property
+    def key_in(self) -> Callable[[tuple[Scalar, ...]], Any]:
+        """From a bound tuple to its key: a value, or a tuple where the key has several columns."""
+        return operator.itemgetter(*(self._places[name] - 1 for name in self.key))
+
+    def column_in(self, name: str) -> Callable[[tuple[Scalar, ...]], Any]:
+        """From a bound tuple to the value of a column."""
+        return operator.itemgetter(self._places[name] - 1)
+
+    @property
+    def rtree(self) -> str:
+        """The name of the R*Tree of a spatial table."""
+        return f"{self.stored}_rtree"
+
+    @cached_property
+    def spatial_ddl(self) -> list[str]:
+        """The statements that make and fill the R*Tree of a spatial table."""
+        if self.spatial is None:
+            return []
+        lat, lon = map(quoted, self.spatial)
+        return [
+            f"CREATE VIRTUAL TABLE {quoted(self.rtree)} USING rtree(id, min_lat, max_lat, min_lon, max_lon)",
+            (
+                f"INSERT INTO {quoted(self.rtree)} SELECT id, {lat}, {lat}, {lon}, {lon} FROM {quoted(self.stored)} "
+                f"WHERE {lat} IS NOT NULL AND {lon} IS NOT NULL"
+            ),
+        ]
+
+    @cached_property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """What keeps the R*Tree of a spatial table in step with it."""
+        if self.spatial is None:
+            return ()
+        lat, lon = map(quoted, self.spatial)
+        on, tree = quoted(self.stored), quoted(self.rtree)
+        add = (
+            f"INSERT INTO {tree} SELECT NEW.id, NEW.{lat}, NEW.{lat}, NEW.{lon}, NEW.{lon} "
+            f"WHERE NEW.{lat} IS NOT NULL AND NEW.{lon} IS NOT NULL;"
+        )
+        remove = f"DELETE FROM {tree} WHERE id = OLD.id;"
+        bodies = {
+            "insert": f"AFTER INSERT ON {on} BEGIN {add} END",
+            "update": f"AFTER UPDATE OF {lat}, {lon} ON {on} WHEN OLD.{lat} IS NOT NEW.{lat} OR "
+            f"OLD.{lon} IS NOT NEW.{lon} BEGIN {remove} {add} END",
+            "delete": f"AFTER DELETE ON {on} BEGIN {remove} END",
+        }
+        names = {event: f"{self.rtree}_{event}" for event in bodies}
+        return tuple(Trigger(names[event], f"CREATE TRIGGER {names[event]} {body}") for event, body in bodies.items())
 
     def where(self, partitions: Iterable[str] | None) -> Where:
         """The condition for the rows of some partitions; all rows for None or a table without partitions."""
@@ -398,6 +514,14 @@ def _any_of(conditions: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """What SQLite does of itself when a row is written: `sql` is the whole CREATE TRIGGER statement."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A view that belongs to no single table."""
 
@@ -411,13 +535,39 @@ class Schema:
     """What one source's database file holds.
 
     Every table NAME is accompanied by a view `live_NAME`: the rows that have not vanished. `notes` says what the
-    computed columns of views mean: by view, by column.
+    computed columns of views mean: by view, by column. `revision` is to be raised when records are read otherwise than
+    before while the tables stay as they are, so that no record is taken for read already.
     """
 
     source: str
     tables: tuple[Table, ...]
     views: tuple[View, ...] = ()
     notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    triggers: tuple[Trigger, ...] = ()
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        names = {table.name for table in self.tables}
+        for table in self.tables:
+            for other in (table.owner, table.gathered_with):
+                if other and other not in names:
+                    raise TableError(f"{table.name} belongs to {other}, which is no table of {self.source}.")
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What tells this declaration of the tables from an earlier one: 16 bytes."""
+        told = [(table.name, [(c.name, c.type, c.nullable) for c in table.columns]) for table in self.tables]
+        return blake2b(repr((self.revision, told)).encode(), digest_size=16).digest()
+
+    def fingerprints(self, records: Iterable[bytes | msgspec.Raw]) -> list[int]:
+        """The fingerprint of each raw record."""
+        return fingerprints_of(records, self.digest)
+
+    @cached_property
+    def all_triggers(self) -> dict[str, str]:
+        """Name and statement of every trigger."""
+        own = (trigger for table in self.tables for trigger in table.triggers)
+        return {trigger.name: " ".join(trigger.sql.split()) for trigger in (*own, *self.triggers)}
 
     def table(self, name: str) -> Table:
         """A table by its public name.

@@ -33,7 +33,7 @@ class Town(msgspec.Struct):
 
 
 PEOPLE = """
-    SELECT p.id, p.name, t.name AS town, t.people, 2 * t.people AS shoes, p.last_updated, p.vanished_at
+    SELECT p.id, p.name, t.name AS town, t.people, 2 * t.people AS shoes, p.last_updated, p.vanished_at, p.first_seen
     FROM persons p LEFT JOIN towns t ON t.id = p.town_id
 """
 REGISTRY = Schema(
@@ -43,7 +43,7 @@ REGISTRY = Schema(
     {"people": {"town": "Where the person lives", "people": "Neighbours"}},
 )
 
-BOOKKEEPING = ["last_updated", "vanished_at"]
+BOOKKEEPING = ["last_updated", "vanished_at", "first_seen"]
 
 
 def described(schema: Schema, name: str) -> dict[str, Described]:

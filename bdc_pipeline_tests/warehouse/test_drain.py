@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bdc_pipeline.warehouse import ledger
-from bdc_pipeline.warehouse.drain import FEW_ROWS, Drained, DrainOptions, Progress, drain, vanish_allowed
+from bdc_pipeline.warehouse.completeness import FEW_ROWS
+from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain, vanish_allowed
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Rows
@@ -69,7 +70,7 @@ def test_a_first_run_inserts_and_a_second_finds_all_unchanged(shop: Shop) -> Non
     assert second.partition_counts == {"items": {"0-9": 3}}
     assert shop.partition() | {"synced_at": "", "verified_at": ""} == {
         "table_name": "items", "partition": "0-9", "complete": 1, "watermark": None, "verified_at": "",
-        "synced_at": "", "expected": 3, "stored": 3, "rejected": 0, "problem": None, "run_id": "run 2",
+        "synced_at": "", "expected": 3, "stored": 3, "rejected": 0, "problem": None, "run_id": "run 2", "token": None,
     }  # fmt: skip
 
 

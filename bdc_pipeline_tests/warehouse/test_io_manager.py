@@ -679,7 +679,7 @@ def test_a_downstream_asset_reads_the_partition_of_its_run(shop: Shop, instance:
 
     assert result.success
     assert seen[0]["id"].tolist() == [10, 11]
-    assert list(seen[0].columns) == ["id", "name", "price", "stock", "last_updated", "vanished_at"]
+    assert list(seen[0].columns) == ["id", "name", "price", "stock", "last_updated", "vanished_at", "first_seen"]
 
 
 def test_an_asset_without_partitions_reads_all_of_them_and_only_the_columns_it_names(
@@ -717,7 +717,7 @@ def test_an_unknown_column_is_refused_with_a_sentence_that_names_the_known_ones(
     with pytest.raises(dg.Failure) as caught:
         read(shop, "shop", "items", metadata={"columns": ["id", "colour"]})
     assert caught.value.description == (
-        "items has no column colour; it has id, name, price, stock, last_updated, vanished_at."
+        "items has no column colour; it has id, name, price, stock, last_updated, vanished_at, first_seen."
     )
 
 

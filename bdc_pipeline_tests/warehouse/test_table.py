@@ -256,9 +256,9 @@ def test_a_key_of_several_columns_is_the_primary_key() -> None:
 def test_a_text_id_is_a_primary_key_too() -> None:
     table = Table(msgspec.defstruct("Row", [("id", str)], module=__name__), "things")
     with created(table) as connection:
-        connection.execute("INSERT INTO things VALUES ('a', '', NULL)")
+        connection.execute("INSERT INTO things VALUES ('a', '', NULL, NULL)")
         with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-            connection.execute("INSERT INTO things VALUES ('a', '', NULL)")
+            connection.execute("INSERT INTO things VALUES ('a', '', NULL, NULL)")
 
 
 def test_names_that_are_sql_words_are_quoted() -> None:

@@ -20,6 +20,7 @@ from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running_in_thread
 from bdc_pipeline.sources.sonar import assets, command
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.ledger import SyncReport
+from bdc_pipeline.warehouse.table import BOOKKEEPING
 from bdc_pipeline_tests.sandbox.asking import BY_ID, listed
 
 #: Distinctive, so that it can be searched for
@@ -211,7 +212,7 @@ def stored(path: Path) -> Truth:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         for table in (*COLUMNS, "customer_groups"):
             rows = connection.execute(f'SELECT * FROM "{table}" WHERE vanished_at IS NULL').fetchall()
-            found[table] = sorted(row[:-2] for row in rows)
+            found[table] = sorted(row[: -len(BOOKKEEPING)] for row in rows)
     return found
 
 
