@@ -49,7 +49,7 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     type=click.Choice(["small", "medium", "large"]),
     default="small",
     show_default=True,
-    help="2,000, 20,000 or 200,000 customers, with three times as many items.",
+    help="2,000, 20,000 or 200,000 customers, with three times as many items; 2,000, 50,000 or 230,000 villas; 3,420, 34,200 or 684,000 devices.",
 )
 @click.option("--customers", type=int, help="How many customers, instead of the scale's.")
 @click.option("--seed", default=0, show_default=True, help="Which data, and which requests faults hit.")
@@ -92,6 +92,41 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     type=_PagingChangeType(),
     multiple=True,
     help='A change while pages are read, such as {"entity": "Account", "action": "delete", "every": 3}; repeatable.',
+)
+@click.option("--homes", type=int, help="How many villas Boligsiden has, instead of the scale's.")
+@click.option(
+    "--zipless-share", default=0.0005, show_default=True, help="How many of Boligsiden's homes have no zip code."
+)
+@click.option(
+    "--biggest-zip-share", type=float, help="How many of a municipality's homes have its largest zip code, such as 0.8."
+)
+@click.option(
+    "--hit-cap", default=10_000, show_default=True, help="How many hits of a Boligsiden search can be paged through."
+)
+@click.option(
+    "--repeats",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Whether Boligsiden's pages repeat and skip homes when they are not sorted by address.",
+)
+@click.option("--devices", type=int, help="How many devices BrandMeister has, instead of the scale's.")
+@click.option(
+    "--device-query",
+    type=click.Choice(["honoured", "refused"]),
+    default="honoured",
+    show_default=True,
+    help="What BrandMeister does with ?repeater=true.",
+)
+@click.option(
+    "--validators",
+    type=click.Choice(["both", "etag", "last-modified", "none"]),
+    default="both",
+    show_default=True,
+    help="What BrandMeister, TGIF and hearham send to ask again with: ETag, Last-Modified, both or none.",
+)
+@click.option(
+    "--gzip", type=bool, default=True, show_default=True, help="Whether BrandMeister, TGIF and hearham compress."
 )
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 def command(*, until_stdin_ends: bool, **given: Any) -> None:

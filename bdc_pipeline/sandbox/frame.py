@@ -238,8 +238,11 @@ class Frame:
 
     async def _send(self, answer: Answer, send: Send) -> None:
         self.stats.bytes_sent += len(answer.body)
-        length = (b"content-length", str(len(answer.body)).encode())
-        await send({"type": "http.response.start", "status": answer.status, "headers": [length, *answer.headers]})
+        headers = list(answer.headers)
+        # In an answer that something is unchanged, it would be the length of what is not sent
+        if answer.status != 304:
+            headers.insert(0, (b"content-length", str(len(answer.body)).encode()))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
     # --- faults
@@ -256,9 +259,10 @@ class Frame:
         """Faults of the connection, after which it is gone."""
         transport = _transport(request.scope)
         if fault.kind == "cut":
-            body = call.answer().body
+            answer = call.answer()
+            body = answer.body
             length = (b"content-length", str(len(body) + 1).encode())
-            await send({"type": "http.response.start", "status": 200, "headers": [length, *JSON]})
+            await send({"type": "http.response.start", "status": 200, "headers": [length, *answer.headers]})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
             transport.close()
         elif fault.kind == "stall":

@@ -12,12 +12,20 @@ import msgspec
 
 #: Customers for each scale; three inventory items come with each.
 SCALES = {"small": 2_000, "medium": 20_000, "large": 200_000}
+#: Boligsiden's villas for each scale; other homes come on top, three to ten villas. København alone has 14,368 at medium.
+HOMES = {"small": 2_000, "medium": 50_000, "large": 230_000}
+
+#: BrandMeister's devices for each scale; the records of TGIF and hearham come in proportion. Medium is as it was in June 2025.
+DEVICES = {"small": 3_420, "medium": 34_200, "large": 684_000}
 
 #: What is served: the names under which each API is mounted.
-SOURCES = frozenset({"sonar"})
+SOURCES = frozenset({"boligsiden", "brandmeister", "hearham", "sonar", "tgif"})
 
 #: Options that make the data or the server, so that they cannot change while it runs.
-FIXED = frozenset({"port", "sources", "scale", "customers", "seed", "ids", "token"})
+FIXED = frozenset(
+    {"port", "sources", "scale", "customers", "seed", "ids", "token", "homes", "zipless_share", "biggest_zip_share"}
+    | {"devices"}
+)
 
 _NAMED_KINDS = {
     "html": "HTTP 200 with a page for humans",
@@ -163,24 +171,63 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     #: lists that fail when their page_info is selected
     no_page_info: frozenset[str] = frozenset()
     paging_changes: tuple[PagingChange, ...] = ()
+    #: Boligsiden's villas, instead of what the scale says
+    homes: int | None = None
+    #: how many of Boligsiden's homes have no zip code
+    zipless_share: float = 0.0005
+    #: how many of a municipality's homes have its largest zip code; as they fall without it
+    biggest_zip_share: float | None = None
+    #: how many hits of one of Boligsiden's searches can be paged through
+    hit_cap: int = 10_000
+    #: whether Boligsiden's pages repeat and skip homes when they are not sorted by address
+    repeats: bool = False
+
+    #: BrandMeister's devices, instead of what the scale says; TGIF's and hearham's records come in proportion
+    devices: int | None = None
+    #: what BrandMeister does with ?repeater=true
+    device_query: Literal["honoured", "refused"] = "honoured"
+    #: what the registries' documents can be asked for again by
+    validators: Literal["both", "etag", "last-modified", "none"] = "both"
+    #: whether the registries compress for whom accepts it
+    gzip: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in {"port": 0, "latency_ms": 0, "page_cap": 1}.items():
+        for name, least in {"port": 0, "latency_ms": 0, "page_cap": 1, "hit_cap": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"The sandbox's {name} is {least} or more, not {getattr(self, name)}.")
         if self.port > 65535:
             raise ValueError(f"The sandbox's port is at most 65535, not {self.port}.")
-        if self.customers is not None and self.customers < 20:
-            raise ValueError(f"The sandbox needs 20 customers or more, not {self.customers}.")
+        self._check_sizes()
+        for name in ("zipless_share", "biggest_zip_share"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
+                raise ValueError(f"The sandbox's {name} is between 0 and 1, not {getattr(self, name)}.")
         if unknown := sorted(self.sources - SOURCES):
             raise ValueError(f"The sandbox serves no {', '.join(unknown)}. It serves: {', '.join(sorted(SOURCES))}.")
         if self.rate_limit is not None and self.rate_limit <= 0:
             raise ValueError(f"The sandbox's rate_limit is above 0 requests a second, not {self.rate_limit}.")
 
+    def _check_sizes(self) -> None:
+        if self.customers is not None and self.customers < 20:
+            raise ValueError(f"The sandbox needs 20 customers or more, not {self.customers}.")
+        if self.homes is not None and self.homes < 36:
+            raise ValueError(f"The sandbox needs 36 homes or more, one for each municipality, not {self.homes}.")
+        if self.devices is not None and self.devices < 20:
+            raise ValueError(f"The sandbox needs 20 devices or more, not {self.devices}.")
+
     @property
     def size(self) -> int:
         """How many customers there are."""
         return SCALES[self.scale] if self.customers is None else self.customers
+
+    @property
+    def home_count(self) -> int:
+        """How many villas Boligsiden has."""
+        return HOMES[self.scale] if self.homes is None else self.homes
+
+    @property
+    def device_count(self) -> int:
+        """How many devices BrandMeister has."""
+        return DEVICES[self.scale] if self.devices is None else self.devices
 
     def changed(self, **changes: Any) -> SandboxOptions:
         """The same options with some replaced; faults may be given in the command line's form.

@@ -19,6 +19,8 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bdc_pipeline.sandbox.boligsiden import BoligsidenSource
+from bdc_pipeline.sandbox.dmr import sources as registries
 from bdc_pipeline.sandbox.frame import TRANSPORT, Frame, Source
 from bdc_pipeline.sandbox.options import SandboxOptions
 from bdc_pipeline.sandbox.sonar import SonarSource
@@ -31,7 +33,9 @@ def served(options: SandboxOptions) -> list[Source]:
     found: list[Source] = []
     if "sonar" in options.sources:
         found.append(SonarSource(options))
-    return found
+    if "boligsiden" in options.sources:
+        found.append(BoligsidenSource(options))
+    return [*found, *registries(options)]
 
 
 class _Protocol(HttpToolsProtocol):

@@ -89,6 +89,10 @@ def test_a_fault_reads_back_what_it_writes(fault: Fault) -> None:
         token=st.none() | st.just("SYNTHETIC-TOKEN"),
         denied=st.frozensets(st.sampled_from(["services", "Address"])),
         no_page_info=st.frozensets(st.sampled_from(["accounts", "Manufacturer"])),
+        devices=st.none() | st.integers(20, 10**6),
+        device_query=st.sampled_from(["honoured", "refused"]),
+        validators=st.sampled_from(["both", "etag", "last-modified", "none"]),
+        gzip=st.booleans(),
         paging_changes=st.lists(
             st.builds(PagingChange, entity=st.just("Account"), action=st.just("delete"), every=st.integers(1, 9)),
             max_size=2,
@@ -101,7 +105,7 @@ def test_options_survive_the_command_line(options: SandboxOptions) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--fault", "oops"], ["--page-cap", "0"], ["--customers", "3"], ["--rate-limit", "0"], ["--paging-change", "{}"]],
+    [["--fault", "oops"], ["--page-cap", "0"], ["--customers", "3"], ["--devices", "3"], ["--rate-limit", "0"], ["--paging-change", "{}"]],
 )
 def test_arguments_that_do_not_fit_are_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(click.UsageError):
