@@ -70,8 +70,9 @@ def drain(
     Raises:
         StoreError: the file cannot be written; all earlier transactions stand.
     """
-    with Store(path, stream.schema) as store:
-        run = _Drain(store, stream, run_id, options or DrainOptions(), on_progress)
+    options = options or DrainOptions()
+    with Store(path, stream.schema, cache_kib=options.cache_kib) as store:
+        run = _Drain(store, stream, run_id, options, on_progress)
         try:
             for event in stream:
                 run.take(event)

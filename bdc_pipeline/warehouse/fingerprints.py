@@ -10,21 +10,19 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
 
 import msgspec
+from xxhash import xxh3_64_intdigest
 
 
-def fingerprints_of(records: Iterable[bytes | msgspec.Raw], key: bytes) -> list[int]:
-    """A signed 64-bit hash of each record; `key` (16 bytes at most) tells versions of the schema apart.
+def fingerprints_of(records: Iterable[bytes | msgspec.Raw], seed: int) -> list[int]:
+    """A 63-bit hash of each record; `seed` tells versions of the schema apart.
 
-    Two of a million different records share one with a probability of 3e-8. What would be lost then is one change of
-    one record, until it changes again.
+    XXH3 takes 0.1 us a record of 300 bytes, BLAKE2 0.8. Two of a million different records share a hash with a
+    probability of 5e-8. What would be lost then is one change of one record, until it changes again.
     """
-    from_bytes = int.from_bytes
-    return [
-        from_bytes(blake2b(record, digest_size=8, person=key).digest(), "little", signed=True) for record in records
-    ]
+    # SQLite's integers are signed
+    return [xxh3_64_intdigest(record, seed) & 0x7FFF_FFFF_FFFF_FFFF for record in records]
 
 
 class Fingerprints:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import operator
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -104,13 +105,14 @@ class Store:
         path: the file; it and its directory are made where they are missing.
         schema: the tables that it holds.
         read_only: open for reading; the file must exist.
+        cache_kib: how much of the file SQLite keeps in memory.
 
     Raises:
         StoreError: the file cannot be opened, is no database, or holds tables that differ from the declared ones
             by more than added columns.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, schema: Schema, *, read_only: bool = False, cache_kib: int = 2000) -> None:
         self.path = path
         self.schema = schema
         if read_only:
@@ -129,6 +131,9 @@ class Store:
             ) from None
         self.connection = self._connect(str(path), uri=False)
         with self._closing_on_error(), self._explaining():
+            # for a new file: with 4096 a bulk load takes 10 % longer
+            self.connection.execute("PRAGMA page_size = 8192")
+            self.connection.execute(f"PRAGMA cache_size = {-cache_kib:d}")
             self._migrate()
 
     def _connect(self, target: str, *, uri: bool) -> sqlite3.Connection:
@@ -251,8 +256,8 @@ class Store:
     def _bound(table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any]) -> list[tuple[Any, ...]]:
         bind = table.bind
         if table.fingerprinted:
-            return [(*bind(row), value) for row, value in zip(rows, hashes, strict=True)]
-        return [bind(row) for row in rows]
+            return list(map(operator.add, map(bind, rows), zip(hashes, strict=True)))
+        return list(map(bind, rows))
 
     def _upsert_all(self, table: Table, bound: list[tuple[Any, ...]], now: str, *, unique: bool) -> Upserted:
         if not bound:
@@ -327,6 +332,11 @@ class Store:
     def track(self, tables: Sequence[Table]) -> None:
         """Begins to note which keys of these tables are seen. Before the first transaction: a rollback would undo it."""
         self.seen = {table: Seen(self.connection, table) for table in tables}
+        self._begun_empty = {
+            table
+            for table in tables
+            if not self.connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(table.stored)})").fetchone()[0]
+        }
         self.connection.execute("CREATE TABLE IF NOT EXISTS temp.unmatched (raw_hash INTEGER PRIMARY KEY)")
 
     def spare(self, table: Table, keys: Sequence[tuple[int | str, ...]]) -> None:
@@ -359,8 +369,11 @@ class Store:
     def live(self, table: Table, partitions: Sequence[str] | None = None) -> int:
         """How many rows of some partitions (None: of all) have not vanished."""
         where, values = table.where(partitions)
-        sql = f"SELECT count(*) FROM {quoted(table.stored)} WHERE {where} AND vanished_at IS NULL"
-        return int(self.connection.execute(sql, values).fetchone()[0])
+        # two counts from indexes instead of one from the rows
+        sql = f"SELECT count(*) FROM {quoted(table.stored)} WHERE {where}"
+        (there,) = self.connection.execute(sql, values).fetchone()
+        (gone,) = self.connection.execute(f"{sql} AND vanished_at IS NOT NULL", values).fetchone()
+        return int(there) - int(gone)
 
     def unseen(self, table: Table, where: Where, before: str, known: Fingerprints | None = None) -> Where | None:
         """The condition (on the table as `t`) for the live rows under another one that this run has not seen; None where
@@ -376,9 +389,8 @@ class Store:
             unmatched = ((value,) for value in known.unmatched())
             self.connection.executemany("INSERT INTO temp.unmatched VALUES (?)", unmatched)
             conditions += " AND (t.raw_hash IS NULL OR t.raw_hash IN (SELECT raw_hash FROM temp.unmatched))"
-        found = f"SELECT EXISTS (SELECT 1 FROM {quoted(table.stored)} t WHERE {conditions})"
-        if not self.connection.execute(found, values).fetchone()[0]:
-            return None  # so it is with a first load: nothing there is older than the run
+        if table in self._begun_empty:
+            return None  # nothing there is older than the run
         self.seen[table].spill()
         join = " AND ".join(f"s.{quoted(key)} = t.{quoted(key)}" for key in table.key)
         for name in (seen_keys(table), spared_keys(table)):

@@ -199,7 +199,7 @@ def test_indexes_may_be_on_bookkeeping_columns() -> None:
     table = declared(int, indexes=(("last_updated",), ("value", "vanished_at")))
     with created(table) as connection:
         names = {name for _, name, *_ in connection.execute("PRAGMA index_list(things)")}
-    assert names == {"things_by_last_updated", "things_by_value_vanished_at"}
+    assert names >= {"things_by_last_updated", "things_by_value_vanished_at"}
 
 
 @pytest.mark.parametrize(
