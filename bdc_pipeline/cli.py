@@ -14,8 +14,10 @@ from typing import Any
 
 import click
 
+from bdc_pipeline.commands.dmr import dmr, sync_dmr, warm
 from bdc_pipeline.commands.options import HELP
 from bdc_pipeline.commands.outcome import stop_on_signals, told_in_sentences
+from bdc_pipeline.commands.properties import sync_properties
 from bdc_pipeline.commands.sonar import sync_sonar
 
 
@@ -44,6 +46,10 @@ def sync() -> None:
     """Brings the copy of a source up to date."""
 
 
+sync.add_command(sync_properties)
+sync.add_command(sync_dmr)
+main.add_command(warm)
+main.add_command(dmr)
 sync.add_command(sync_sonar)
 
 

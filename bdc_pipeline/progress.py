@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -29,6 +30,9 @@ LOG = logging.getLogger("bdc_pipeline")
 PLAIN_SECONDS = 5.0
 """How often a plain line tells how far a stage has come."""
 
+CURRENT_SECONDS = 5.0
+"""Over how long the current rate is taken."""
+
 FIRST_ERRORS = 10
 
 OnProgress = Callable[[str, Progress], None]
@@ -48,14 +52,38 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def line_of(stage: str, progress: Progress) -> str:
-    """How far a stage has come, in a line: `customers: 4,300 of 20,000 records, 910/s, 0:17 left, 52 requests`."""
+class CurrentRate:
+    """How many records a second come now, beside how many have come a second all in all."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
+
+    def of(self, stage: str, progress: Progress) -> float | None:
+        """Records a second over the last `CURRENT_SECONDS` of a stage; None before there is anything to compare with."""
+        seen = self._seen.setdefault(stage, deque())
+        seen.append((progress.seconds, progress.rows))
+        # one that is older than the window stays, so that the whole window is covered
+        while len(seen) > 2 and seen[1][0] <= progress.seconds - CURRENT_SECONDS:
+            seen.popleft()
+        seconds, rows = seen[0]
+        return (progress.rows - rows) / (progress.seconds - seconds) if progress.seconds > seconds else None
+
+
+def line_of(stage: str, progress: Progress, now: float | None = None) -> str:
+    """How far a stage has come, in a line: `customers: 4,300 of 20,000 records, 910/s, 0:17 left, 52 requests`.
+
+    With what comes `now`, records a second, it reads `1,020/s now, 910/s`.
+    """
     of = f" of {progress.expected:,}" if progress.expected is not None else ""
     rate = progress.rows / progress.seconds if progress.seconds > 0 else 0.0
     left = time_left(progress)
     remaining = f", {clock(left)} left" if left is not None else ""
     retries = f", {progress.effort.retries:,} retries" if progress.effort.retries else ""
-    return f"{stage}: {progress.rows:,}{of} records, {rate:,.0f}/s{remaining}, {progress.effort.requests:,} requests{retries}"
+    current = f"{now:,.0f}/s now, " if now is not None else ""
+    return (
+        f"{stage}: {progress.rows:,}{of} records, {current}{rate:,.0f}/s{remaining}, "
+        f"{progress.effort.requests:,} requests{retries}"
+    )
 
 
 @contextlib.contextmanager
@@ -80,9 +108,10 @@ def shown(*, terminal: bool) -> Iterator[OnProgress]:
 class _Lines:
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
+        self._rate = CurrentRate()
 
     def __call__(self, stage: str, progress: Progress) -> None:
-        now = time.monotonic()
+        now, current = time.monotonic(), self._rate.of(stage, progress)
         ended = progress.expected is not None and progress.rows >= progress.expected > 0
         if now - self._last.setdefault(stage, now) < PLAIN_SECONDS and not ended:
             return
@@ -90,20 +119,23 @@ class _Lines:
             return
         self._last[stage] = now
         self._last[f"{stage} ended"] = float(ended)
-        LOG.info("%s", line_of(stage, progress))
+        LOG.info("%s", line_of(stage, progress, current))
 
 
 class _Bars:
     def __init__(self, display: Display) -> None:
         self._display = display
         self._tasks: dict[str, int] = {}
+        self._rate = CurrentRate()
 
     def __call__(self, stage: str, progress: Progress) -> None:
         if stage not in self._tasks:
             self._tasks[stage] = self._display.add_task(stage, total=None, told="")
         rate = progress.rows / progress.seconds if progress.seconds > 0 else 0.0
         left = time_left(progress)
-        told = f"{rate:,.0f}/s" + (f", {clock(left)} left" if left else "")
+        current = self._rate.of(stage, progress)
+        told = f"{current:,.0f}/s now, " if current is not None else ""
+        told += f"{rate:,.0f}/s" + (f", {clock(left)} left" if left else "")
         self._display.update(
             self._tasks[stage],  # type: ignore[arg-type]
             completed=progress.rows,

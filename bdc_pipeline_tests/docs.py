@@ -1,6 +1,6 @@
-"""The generated parts of the README: written by `make docs`, held against the code by `test_docs.py`.
+"""The generated parts of the README and of `docs/`: written by `make docs`, held against the code by `test_docs.py`.
 
-A part stands between `<!-- NAME -->` and `<!-- end of NAME -->`.
+A part stands between `<!-- NAME -->` and `<!-- end of NAME -->`, once among all documents.
 """
 
 import re
@@ -17,6 +17,7 @@ from bdc_pipeline.warehouse.table import Schema
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
 
 
 def options_of(*path: str) -> str:
@@ -77,9 +78,18 @@ def make_targets() -> str:
     )
 
 
+COMMANDS = (
+    ("sync", "sonar"),
+    ("sync", "properties"),
+    ("sync", "dmr"),
+    ("warm", "dmr"),
+    ("dmr", "near"),
+)
+"""Those whose options the documents list."""
+
 PARTS: dict[str, Callable[[], str]] = {
     "make targets": make_targets,
-    "options of sync sonar": lambda: options_of("sync", "sonar"),
+    **{f"options of {' '.join(path)}": (lambda path=path: options_of(*path)) for path in COMMANDS},  # type: ignore[misc]
     "options of sandbox": lambda: options_of("sandbox"),
     "settings": settings_table,
     **{f"tables of {schema.source}": (lambda schema=schema: tables_of(schema)) for schema in SCHEMAS},  # type: ignore[misc]
@@ -87,14 +97,19 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def with_parts(text: str) -> str:
-    """The README with its generated parts as the code has them now."""
+    """A document with its generated parts as the code has them now."""
     for name, part in PARTS.items():
         pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
-        text, found = pattern.subn(lambda match, part=part: f"{match[1]}{part()}\n{match[2]}", text)  # type: ignore[misc]
-        if found != 1:
-            raise ValueError(f"README.md holds the part '{name}' {found} times, not once.")
+        if pattern.search(text):
+            text = pattern.sub(lambda match, part=part: f"{match[1]}{part()}\n{match[2]}", text)  # type: ignore[misc]
     return text
 
 
+def places_of(name: str) -> list[str]:
+    """The documents in which a part stands."""
+    return [path.name for path in DOCUMENTS for _ in range(path.read_text().count(f"<!-- {name} -->\n"))]
+
+
 if __name__ == "__main__":
-    README.write_text(with_parts(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(with_parts(document.read_text()))

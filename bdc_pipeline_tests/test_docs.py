@@ -1,20 +1,27 @@
-"""The README says what the code does."""
+"""The README and the pages in `docs/` say what the code does."""
 
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from bdc_pipeline import settings
 from bdc_pipeline.cli import main
-from bdc_pipeline_tests.docs import PARTS, README, ROOT, options_of, with_parts
+from bdc_pipeline_tests.docs import COMMANDS, DOCUMENTS, PARTS, ROOT, options_of, places_of, with_parts
 
 
-def test_the_generated_parts_of_the_readme_are_as_the_code_has_them() -> None:
-    text = README.read_text()
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_generated_parts_are_as_the_code_has_them(document: Path) -> None:
+    text = document.read_text()
     assert with_parts(text) == text, "run `make docs`"
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_a_generated_part_stands_in_one_document(name: str) -> None:
+    assert len(places_of(name)) == 1
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))
@@ -23,7 +30,7 @@ def test_a_generated_part_says_something(name: str) -> None:
 
 
 def test_every_option_and_every_setting_is_explained() -> None:
-    for path in (("sync", "sonar"), ("sandbox",)):
+    for path in (*COMMANDS, ("sandbox",)):
         for line in options_of(*path).splitlines():
             assert not line.rstrip(" |").endswith("None"), line
     assert all(setting.description for setting in settings.SETTINGS)
@@ -37,14 +44,15 @@ def test_nothing_but_settings_reads_the_environment() -> None:
             assert name in allowed, name
 
 
-def test_every_file_and_link_that_the_readme_names_is_there() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text()):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_and_link_that_a_document_names_is_there(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), target
 
 
-def test_every_test_that_the_readme_names_is_there() -> None:
+def test_every_test_that_the_documents_name_is_there() -> None:
     tests = "\n".join(path.read_text() for path in (ROOT / "bdc_pipeline_tests").rglob("test_*.py"))
-    named = re.findall(r"`(test_\w+)`", README.read_text())
+    named = [name for document in DOCUMENTS for name in re.findall(r"`(test_\w+)`", document.read_text())]
     assert named
     for name in named:
         assert f"def {name}(" in tests or (list((ROOT / "bdc_pipeline_tests").rglob(f"{name}.py"))), name

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from bdc_pipeline import progress as shown_progress
-from bdc_pipeline.progress import clock, line_of, shown, stored_counts, summary, time_left
+from bdc_pipeline.progress import CurrentRate, clock, line_of, shown, stored_counts, summary, time_left
 from bdc_pipeline.warehouse.drain import Progress
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.stream import Effort
@@ -96,6 +96,19 @@ def test_the_time_left_follows_from_the_rate_so_far(progress: Progress, seconds:
 )
 def test_a_line_says_how_far_a_stage_has_come(progress: Progress, text: str) -> None:
     assert line_of("customers", progress) == text
+
+
+def test_the_current_rate_is_that_of_the_last_seconds() -> None:
+    rate = CurrentRate()
+    found = [
+        rate.of("customers", so_far(rows, None, seconds)) for rows, seconds in ((0, 0), (100, 1), (600, 6), (700, 11))
+    ]
+    assert found == [None, 100.0, 100.0, 20.0]
+    assert rate.of("inventory", so_far(5, None, 3)) is None
+    assert rate.of("customers", so_far(700, None, 16)) == 0.0
+    assert line_of("customers", so_far(50, 100, 10), 7.4) == (
+        "customers: 50 of 100 records, 7/s now, 5/s, 0:10 left, 0 requests"
+    )
 
 
 # -- lines and bars --------------------------------------------------------------------------------------------

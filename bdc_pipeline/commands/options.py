@@ -17,7 +17,7 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 def sync_options(
     *,
     workers: str = "the source's variable, else 10",
-    batch_size: int = 100,
+    batch_size: int | None = 100,
     batch_help: str = "Records to ask for in one request.",
     days_help: str = "Fetch in full what was last verified longer ago.",
     limit_help: str = "At most so many records of the main tables, for a try.",

@@ -49,7 +49,7 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     type=click.Choice(["small", "medium", "large"]),
     default="small",
     show_default=True,
-    help="2,000, 20,000 or 200,000 customers, with three times as many items; 2,000, 50,000 or 230,000 villas; 3,420, 34,200 or 684,000 devices.",
+    help="2,000, 20,000 or 200,000 customers, with three times as many items; 2,000, 50,000 or 230,000 villas; 3,420, 34,200 or 684,000 devices; 6, 50 or 200 projects with 12, 45 or 200 pipelines of 10, 20 or 30 jobs.",
 )
 @click.option("--customers", type=int, help="How many customers, instead of the scale's.")
 @click.option("--seed", default=0, show_default=True, help="Which data, and which requests faults hit.")
@@ -84,7 +84,11 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     help="What searching by id does.",
 )
 @click.option("--token", help="The only bearer token to accept.  [default: any]")
-@click.option("--denied", multiple=True, help="A list or entity that the token may not see; repeatable.")
+@click.option(
+    "--denied",
+    multiple=True,
+    help="A list or entity that the token may not see, or a GitLab project, with =404 to hide it; repeatable.",
+)
 @click.option("--no-page-info", multiple=True, help="A list that fails when page_info is selected; repeatable.")
 @click.option(
     "--paging-change",
@@ -127,6 +131,43 @@ class _PagingChangeType(click.ParamType[PagingChange]):
 )
 @click.option(
     "--gzip", type=bool, default=True, show_default=True, help="Whether BrandMeister, TGIF and hearham compress."
+)
+@click.option("--projects", type=int, help="How many projects GitLab has, instead of the scale's.")
+@click.option(
+    "--pipelines-per-project", type=int, help="How many pipelines a GitLab project has, instead of the scale's."
+)
+@click.option("--jobs-per-pipeline", type=int, help="How many jobs a GitLab pipeline has, instead of the scale's.")
+@click.option(
+    "--regular",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Whether all of GitLab's pipelines are plain successes, without retries, children, bridges and expiry.",
+)
+@click.option("--api-limit", type=int, help="Requests that GitLab takes in a window, as its headers announce.")
+@click.option("--limit-seconds", default=60.0, show_default=True, help="How long a window of GitLab's limits is.")
+@click.option(
+    "--hidden-limit",
+    "hidden_limits",
+    multiple=True,
+    help="A limit that GitLab's headers do not announce, TOPIC=COUNT in a window, such as trace=100; repeatable.",
+)
+@click.option(
+    "--count-limit", default=10_000, show_default=True, help="Rows above which GitLab's pages have no totals."
+)
+@click.option(
+    "--offset-limit", default=50_000, show_default=True, help="Rows of GitLab's projects to be paged through by offset."
+)
+@click.option("--complexity-limit", default=250, show_default=True, help="What a GraphQL query may cost on GitLab.")
+@click.option(
+    "--artifact-redirect",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Whether GitLab redirects to another host for archives.",
+)
+@click.option(
+    "--ranges", type=bool, default=True, show_default=True, help="Whether GitLab's archives are served in ranges."
 )
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 def command(*, until_stdin_ends: bool, **given: Any) -> None:

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from starlette.applications import Starlette
@@ -77,6 +77,15 @@ class Call(Protocol):
 
     def throttled(self) -> Answer:
         """A status of 200, but a message that says to slow down."""
+        ...
+
+
+@runtime_checkable
+class Refusing(Protocol):
+    """A call of an API that words refusals in its own way."""
+
+    def refused(self, status: int, retry_after: float | None) -> Answer:
+        """The answer with a status from 400 to 599."""
         ...
 
 
@@ -228,13 +237,16 @@ class Frame:
         if isinstance(call, Answer):
             await self._send(call, send)
             return
-        await self._send(call.answer(), send)
+        answer = call.answer()
+        # Some APIs count requests themselves
+        stats.rate_limited += answer.status == 429
+        await self._send(answer, send)
         source.served(call)
 
     def _over_limit(self, call: Call) -> Answer:
         if self.options.rate_limit_status == 200:
             return call.throttled()
-        return _status(429, self.limit.retry_after)
+        return _status(429, self.limit.retry_after, call)
 
     async def _send(self, answer: Answer, send: Send) -> None:
         self.stats.bytes_sent += len(answer.body)
@@ -326,7 +338,7 @@ class Frame:
 def _faulty(fault: Fault, call: Call, request: Request) -> Answer:
     """What comes instead of the answer, for faults that are answers."""
     if fault.status is not None:
-        return _status(fault.status, fault.seconds)
+        return _status(fault.status, fault.seconds, call)
     answers: dict[str, Callable[[], Answer]] = {
         "html": lambda: Answer(_BUSY_PAGE, headers=HTML),
         "empty": lambda: Answer(b"", headers=HTML),
@@ -342,7 +354,9 @@ def _faulty(fault: Fault, call: Call, request: Request) -> Answer:
     return answers[fault.kind]()
 
 
-def _status(status: int, retry_after: float | None) -> Answer:
+def _status(status: int, retry_after: float | None, call: Call) -> Answer:
+    if isinstance(call, Refusing):
+        return call.refused(status, retry_after)
     headers = [*JSON]
     if retry_after is not None and status in {429, 503}:
         headers.append((b"retry-after", f"{retry_after:g}".encode()))

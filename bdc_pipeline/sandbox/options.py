@@ -18,13 +18,16 @@ HOMES = {"small": 2_000, "medium": 50_000, "large": 230_000}
 #: BrandMeister's devices for each scale; the records of TGIF and hearham come in proportion. Medium is as it was in June 2025.
 DEVICES = {"small": 3_420, "medium": 34_200, "large": 684_000}
 
+#: GitLab's projects, pipelines of each and jobs of each of these, for each scale.
+CI_SIZES = {"small": (6, 12, 10), "medium": (50, 45, 20), "large": (200, 200, 30)}
+
 #: What is served: the names under which each API is mounted.
-SOURCES = frozenset({"boligsiden", "brandmeister", "hearham", "sonar", "tgif"})
+SOURCES = frozenset({"boligsiden", "brandmeister", "gitlab", "hearham", "sonar", "tgif"})
 
 #: Options that make the data or the server, so that they cannot change while it runs.
 FIXED = frozenset(
     {"port", "sources", "scale", "customers", "seed", "ids", "token", "homes", "zipless_share", "biggest_zip_share"}
-    | {"devices"}
+    | {"devices", "projects", "pipelines_per_project", "jobs_per_pipeline", "regular"}
 )
 
 _NAMED_KINDS = {
@@ -43,7 +46,21 @@ _DEFAULT_SECONDS = {"stall": 120.0, "timeout": 1.0}
 _FAULT = re.compile(
     r"(?P<kind>[a-z0-9]+)(?::(?P<share>[^~@]*))?(?:~(?P<settings>[^@]*))?(?:@(?P<match>.*))?", re.DOTALL
 )
-_SINGULAR = {"sources": "--source"}
+_SINGULAR = {"sources": "--source", "hidden_limits": "--hidden-limit"}
+#: The lowest values of options that are numbers.
+_LEAST = {
+    "port": 0,
+    "latency_ms": 0,
+    "page_cap": 1,
+    "hit_cap": 1,
+    "projects": 1,
+    "pipelines_per_project": 1,
+    "jobs_per_pipeline": 1,
+    "api_limit": 1,
+    "count_limit": 0,
+    "offset_limit": 1,
+    "complexity_limit": 1,
+}
 _SYNTAX = "write KIND[:SHARE][~NAME=VALUE,...][@REGEX], such as 503:0.05 or 'html~times=1@accounts page=3'"
 
 
@@ -127,7 +144,8 @@ class PagingChange(msgspec.Struct, frozen=True, kw_only=True):
     """A row that changes while someone reads pages: after every `every`-th request that reads `entity`.
 
     delete removes the row with the lowest id, so that all later rows move up; insert adds one at the end; touch changes the
-    row with the lowest id, which moves it to the end of a list sorted by time.
+    row with the lowest id, which moves it to the end of a list sorted by time. GitLab's lists have the newest first, so there
+    delete and insert are at the front.
     """
 
     entity: str
@@ -166,7 +184,7 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     id_filter: Literal["honoured", "ignored", "refused"] = "honoured"
     #: the only bearer token that is let in; any but an empty one without it
     token: str | None = None
-    #: root fields or entities that the token may not see
+    #: root fields or entities that the token may not see; GitLab's projects by id or path, with =404 to hide them
     denied: frozenset[str] = frozenset()
     #: lists that fail when their page_info is selected
     no_page_info: frozenset[str] = frozenset()
@@ -191,10 +209,33 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     #: whether the registries compress for whom accepts it
     gzip: bool = True
 
+    #: GitLab's projects, pipelines of each and jobs of each of these, instead of what the scale says
+    projects: int | None = None
+    pipelines_per_project: int | None = None
+    jobs_per_pipeline: int | None = None
+    #: whether all of GitLab's pipelines are plain successes: no retries, children, bridges, expiry, nothing running
+    regular: bool = False
+    #: requests that GitLab takes in `limit_seconds`, as its headers announce; none are refused and none announced without it
+    api_limit: int | None = None
+    limit_seconds: float = 60.0
+    #: limits that GitLab's headers do not announce: TOPIC=COUNT in `limit_seconds`, such as trace=100
+    hidden_limits: frozenset[str] = frozenset()
+    #: rows above which GitLab's pages have no totals
+    count_limit: int = 10_000
+    #: rows of GitLab's projects that can be paged through by offset
+    offset_limit: int = 50_000
+    #: what a GraphQL query may cost on GitLab
+    complexity_limit: int = 250
+    #: whether GitLab redirects to another host for archives
+    artifact_redirect: bool = False
+    #: whether GitLab's archives are served in ranges
+    ranges: bool = True
+
     def __post_init__(self) -> None:
-        for name, least in {"port": 0, "latency_ms": 0, "page_cap": 1, "hit_cap": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"The sandbox's {name} is {least} or more, not {getattr(self, name)}.")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"The sandbox's {name} is {least} or more, not {value}.")
         if self.port > 65535:
             raise ValueError(f"The sandbox's port is at most 65535, not {self.port}.")
         self._check_sizes()
@@ -213,6 +254,11 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(f"The sandbox needs 36 homes or more, one for each municipality, not {self.homes}.")
         if self.devices is not None and self.devices < 20:
             raise ValueError(f"The sandbox needs 20 devices or more, not {self.devices}.")
+        for entry in sorted(self.hidden_limits):
+            if not re.fullmatch(r"\w+=\d+", entry):
+                raise ValueError(f"A hidden limit is TOPIC=COUNT, such as trace=100, not {entry!r}.")
+        if self.limit_seconds <= 0:
+            raise ValueError(f"The sandbox's limit_seconds is above 0, not {self.limit_seconds}.")
 
     @property
     def size(self) -> int:
@@ -228,6 +274,16 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def device_count(self) -> int:
         """How many devices BrandMeister has."""
         return DEVICES[self.scale] if self.devices is None else self.devices
+
+    @property
+    def ci_size(self) -> tuple[int, int, int]:
+        """How many projects GitLab has, pipelines each of them, and jobs each of these."""
+        projects, pipelines, jobs = CI_SIZES[self.scale]
+        return (
+            projects if self.projects is None else self.projects,
+            pipelines if self.pipelines_per_project is None else self.pipelines_per_project,
+            jobs if self.jobs_per_pipeline is None else self.jobs_per_pipeline,
+        )
 
     def changed(self, **changes: Any) -> SandboxOptions:
         """The same options with some replaced; faults may be given in the command line's form.

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from bdc_pipeline.sandbox.boligsiden import BoligsidenSource
 from bdc_pipeline.sandbox.dmr import sources as registries
 from bdc_pipeline.sandbox.frame import TRANSPORT, Frame, Source
+from bdc_pipeline.sandbox.gitlab import GitLabSource
 from bdc_pipeline.sandbox.options import SandboxOptions
 from bdc_pipeline.sandbox.sonar import SonarSource
 
@@ -35,6 +36,8 @@ def served(options: SandboxOptions) -> list[Source]:
         found.append(SonarSource(options))
     if "boligsiden" in options.sources:
         found.append(BoligsidenSource(options))
+    if "gitlab" in options.sources:
+        found.append(GitLabSource(options))
     return [*found, *registries(options)]
 
 

@@ -21,7 +21,7 @@ from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY, Sibling, SQLiteIOManager, asset_key, column_schema
 from bdc_pipeline.warehouse.store import Store, StoreError
 from bdc_pipeline.warehouse.stream import Stream
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.table import Schema, Table, quoted
 
 _PACERS: dict[tuple[str, int, float | None], Pacer] = {}
 
@@ -92,6 +92,39 @@ def asset_outs(schema: Schema, tables: Iterable[Table], *kinds: str) -> dict[str
 def named(results: Any, tables: Iterable[Table]) -> Mapping[str, Any]:
     """An op's outputs by table, as a graph returns them."""
     return {table.name: getattr(results, table.name) for table in tables}
+
+
+def view_asset(schema: Schema, name: str, deps: Sequence[Table], group: str) -> dg.AssetsDefinition:
+    """A view as an asset: materializing it counts its rows and shows the first of them.
+
+    Its rows are always those of the tables that it reads; nothing is written.
+    """
+    view = next(view for view in schema.views if view.name == name)
+    columns = public_columns(schema)[name]
+
+    @dg.asset(
+        key=[schema.source, name],
+        deps=[asset_key(table, schema) for table in deps],
+        description=view.description,
+        group_name=group,
+        kinds={"sqlite", "view"},
+        tags={"source": schema.source},
+        metadata={
+            "dagster/column_schema": column_schema(columns),
+            "dagster/table_name": f"{settings.DATABASE_FILES[schema.source]}.{name}",
+        },
+    )
+    def view_of(sqlite_io_manager: dg.ResourceParam[SQLiteIOManager]) -> dg.MaterializeResult[Any]:
+        with failing_clearly(), Store(sqlite_io_manager.path(schema.source), schema, read_only=True) as store:
+            (count,) = store.connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()  # noqa: S608
+            first = store.connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 10").fetchall()  # noqa: S608
+        records = [
+            dg.TableRecord({column.name: value for column, value in zip(columns, row, strict=True)}) for row in first
+        ]
+        shown = {"first_rows": dg.MetadataValue.table(records)} if records else {}
+        return dg.MaterializeResult(metadata={"dagster/row_count": count, **shown})
+
+    return view_of
 
 
 # -- the command line ------------------------------------------------------------------------------------------

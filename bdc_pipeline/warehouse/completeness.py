@@ -93,6 +93,7 @@ class Completeness:
             lambda: defaultdict(list)
         )
         self._known: dict[str, dict[str | None, Fingerprints]] = defaultdict(dict)
+        self.stands: dict[str, set[str | None]] = defaultdict(set)
         self._placed: dict[str, int] = defaultdict(int)
         self._pairs_vanished: dict[str, int] = defaultdict(int)
         self._pairs_live: dict[str, int] = {}
@@ -104,11 +105,15 @@ class Completeness:
         event.fingerprints = Fingerprints(self.store.fingerprints(event.table, event.partition))
         self._known[event.table.name][event.partition] = event.fingerprints
 
-    def matched(self, table: Table, fingerprint: int | None) -> bool:
+    def matched(self, table: Table, fingerprint: int) -> bool:
         """Whether a record with this fingerprint has come in this run."""
-        if fingerprint is None:
-            return False
         return any(known.was_matched(fingerprint) for known in self._known[table.name].values())
+
+    def take_back(self, table: Table, fingerprints: Iterable[int]) -> None:
+        """Rows whose records came as they were stored have come otherwise since, or are gone: no row counts twice."""
+        for known in self._known[table.name].values():
+            for fingerprint in fingerprints:
+                known.take_back(fingerprint)
 
     def any_matched(self, table: Table) -> bool:
         """Whether any record of a table came as it is stored."""
@@ -139,6 +144,8 @@ class Completeness:
         # what came and was gone before the end was fetched too
         counts.expected = _plus(_plus(counts.expected, event.expected), len(event.gone) - event.again)
         self.store.forget(table, event.gone)
+        if event.gone and self.any_matched(table):
+            self.take_back(table, self.store.fingerprints_at(table, event.gone))
         if event.gone and not self._let_go(event, counts):
             return
         if event.full and not event.limited:
@@ -208,7 +215,7 @@ class Completeness:
             self._count_carried(table, partition, counts)
         live, stored, rejected = self._held_of(table, partition)
         self._open_rejects[table.name][partition] = rejected
-        verified = bool(known and known.verified_at)
+        verified = event.adds_up or bool(known and known.verified_at)
         total = event.expected if event.full and len(event.partitions) == 1 else event.totals.get(partition or "")
         problem = "" if event.full or event.limited else _doubt(total, stored, rejected, verified=verified)
         covered = not event.limited and not problem
@@ -217,7 +224,7 @@ class Completeness:
         if event.watermark and not missed and not event.limited:
             values["watermark_anew" if whole else "watermark"] = event.watermark
         values |= self._facts_of(event, total, whole=whole, complete=complete)
-        if whole:
+        if whole or (event.adds_up and not missed and not event.limited):
             values["verified_at"] = self.started_at
         elif total is not None and total != stored + rejected:
             # changes alone do not explain the source's count: the next run lists this partition in full
@@ -279,9 +286,10 @@ class Completeness:
                 event.partition,
                 self.run_id,
                 now_text(),
-                {"complete": 1, "problem": None, "verified_at": self.started_at},
+                {"complete": 1, "problem": None},
             )
             self._covered[table.name][event.partition] = True
+            self.stands[table.name].add(event.partition)
             self.result.partition_counts[table.name][event.partition] = stored
 
     def _token(self, token: str) -> str:
@@ -343,6 +351,9 @@ class Completeness:
         gone = self.store.count(table, where) if where is not None else 0
         if where is None or not gone:
             return
+        if table.transient:
+            counts.vanished += self.store.vanish(table, where, now)
+            return
         if table.name not in self._pairs_live:
             self._pairs_live[table.name] = self.store.live(table)
         live = self._pairs_live[table.name]
@@ -401,11 +412,15 @@ class Completeness:
         missed = dict(self.result.incomplete[leader])
         for partition, problem in missed.items():
             self.result.incomplete[table.name].setdefault(partition, problem)
-        self._covered[table.name] = dict(self._covered[leader])
+        covered = self._covered[table.name] = dict(self._covered[leader])
         self.result.limited[table.name] = list(self.result.limited[leader])
         live = self.store.live(table)
         self.result.partition_counts[table.name] = dict.fromkeys(self._covered[table.name], live)
-        values = {"stored": live, "complete": int(not self.result.incomplete[table.name])}
+        values: dict[str, object] = {"stored": live}
+        if self.result.incomplete[table.name]:
+            values["complete"] = 0
+        elif covered and all(covered.values()):
+            values |= {"complete": 1, "problem": None}
         ledger.record_partition(self.store, table, None, self.run_id, now, values)
 
     def _judge_rejects(self, table: Table, now: str) -> None:

@@ -7,7 +7,7 @@ import functools
 import sqlite3
 from dataclasses import dataclass
 
-from bdc_pipeline.warehouse.table import BOOKKEEPING, Schema, quoted
+from bdc_pipeline.warehouse.table import BOOKKEEPING, RAW_HASH, Schema, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ def public_columns(schema: Schema) -> dict[str, tuple[Described, ...]]:
     SQLite itself is asked, on an empty database in memory, so that a view's columns are those that a query gets.
     """
     known = {column.name: column.description for table in schema.tables for column in table.columns}
+    kept = (*BOOKKEEPING, RAW_HASH)
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         for table in schema.tables:
             for statement in table.ddl:
@@ -36,7 +37,7 @@ def public_columns(schema: Schema) -> dict[str, tuple[Described, ...]]:
         found = {}
         for name in (*(table.name for table in schema.tables), *(view.name for view in schema.views)):
             own = {column.name: column for table in schema.tables if table.name == name for column in table.columns}
-            texts = known | {n: c.description for n, c in own.items()} | {n: text for n, _, text in BOOKKEEPING}
+            texts = known | {n: c.description for n, c in own.items()} | {n: text for n, _, text in kept}
             texts |= schema.notes.get(name, {})
             found[name] = tuple(
                 Described(

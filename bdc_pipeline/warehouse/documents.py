@@ -103,6 +103,8 @@ class DocumentStream:
         documents: each of another partition.
         mode: how.
         force: read documents that have not changed, too.
+        reread: whether one is to be read though it has not changed.
+        limit: at most so many records of each, for a try.
         before: what fetching them has cost.
     """
 
@@ -114,12 +116,17 @@ class DocumentStream:
         mode: Mode | None = None,
         *,
         force: bool = False,
+        reread: Callable[[Document], bool] = lambda _: False,
+        limit: int | None = None,
         before: Effort | None = None,
     ) -> None:
         self.schema = schema
         self.tables = tuple(tables)
         self.drained: Drained | None = None
-        self._documents, self._mode, self._force = list(documents), mode or Mode(), force
+        self.mode = mode or Mode()
+        self._documents = list(documents)
+        self._reread = (lambda _: True) if force or limit is not None else reread
+        self._limit = limit
         self._effort = before or Effort()
         self._stopped = ""
 
@@ -140,13 +147,13 @@ class DocumentStream:
                 yield _missing(document, f"it cannot be read ({error.strerror or error})")
                 continue
             question = Unchanged((document.table,), document.partition, token)
-            if not self._force:
+            if not self._reread(document):
                 yield question
             if not question.holds:
                 known = Known(document.table, document.partition)
                 yield known
                 loads.append(_Load(self, document, token, known.fingerprints))
-        if self._mode.kind == "parallel" and len(loads) > 1:
+        if self.mode.kind == "parallel" and len(loads) > 1:
             yield from _side_by_side(loads)
         else:
             for load in loads:
@@ -164,14 +171,32 @@ class DocumentStream:
             BrokenDocument: after those that precede the break.
             OSError: the file cannot be read.
         """
-        size = self._mode.chunk
-        if self._mode.kind == "streaming":
+        size = self.mode.chunk
+        if self.mode.kind == "streaming":
             with document.path.open("rb") as file:
-                yield from _rechunked(read_records(file), size)
+                yield from self._limited(_rechunked(read_records(file), size))
             return
-        for records in records_of(document.path.read_bytes()):
-            for at in range(0, len(records), size):
-                yield records[at : at + size]
+        yield from self._limited(
+            records[at : at + size]
+            for records in records_of(document.path.read_bytes())
+            for at in range(0, len(records), size)
+        )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether an option cuts documents short."""
+        return self._limit is not None
+
+    def _limited(self, chunks: Iterable[list[Record]]) -> Iterator[list[Record]]:
+        left = self._limit
+        for chunk in chunks:
+            if left is None:
+                yield chunk
+                continue
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
 
 
 @dataclass(slots=True)
@@ -219,7 +244,9 @@ class _Load:
         """Whether so many records were all of it."""
         if self.problem:
             return _missing(self.document, f"{self.problem}. {count} of its records could be read")
-        return Checked(self.document.table, (self.document.partition,), count, full=True, token=self.token)
+        limited = self.stream.is_limited
+        token = None if limited else self.token
+        return Checked(self.document.table, (self.document.partition,), count, full=True, limited=limited, token=token)
 
     def _parsed(self, records: list[Record]) -> _Chunk:
         schema, read = self.stream.schema, self.document.read
@@ -307,13 +334,20 @@ def _missing(document: Document, error: str) -> Missing:
 
 def _rechunked(blocks: Iterable[list[Record]], size: int) -> Iterator[list[Record]]:
     waiting: list[Record] = []
-    for block in blocks:
-        waiting += block
-        while len(waiting) >= size:
-            yield waiting[:size]
-            waiting = waiting[size:]
+    broken: BrokenDocument | None = None
+    try:
+        for block in blocks:
+            waiting += block
+            while len(waiting) >= size:
+                yield waiting[:size]
+                waiting = waiting[size:]
+    except BrokenDocument as error:
+        broken = error
+    # what precedes the break is good
     if waiting:
         yield waiting
+    if broken is not None:
+        raise broken
 
 
 def hash_of(path: Path) -> str:

@@ -8,7 +8,9 @@ decided in `completeness.py`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,9 @@ from bdc_pipeline.warehouse.stream import (
 from bdc_pipeline.warehouse.table import Table
 
 __all__ = ["DrainOptions", "Drained", "Progress", "drain", "vanish_allowed"]
+
+_Again = tuple[msgspec.Struct, int, int]
+"""A row whose record came before, its fingerprint, and that of the record that is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +101,21 @@ class _Drain:
     ) -> None:
         self.store, self.stream, self.run_id, self.options = store, stream, run_id, options
         self.on_progress = on_progress
-        self.result = Drained(run_id, {table.name: TableCounts() for table in stream.tables})
+        # of what is gathered along the way no source tells a total
+        none_yet = {t.name: TableCounts(expected=None if t.gathered_with else 0) for t in stream.tables}
+        self.result = Drained(run_id, none_yet)
         self.tables = {table.name: table for table in stream.tables}
         self.account = Completeness(store, stream.tables, options, self.result)
         self.failed_to_write = False
         self._events: list[Event] = []
         self._pending = 0
+        self._repeats: Counter[tuple[str, tuple[int | str, ...]]] = Counter()
         self._began = self._committed = time.monotonic()
         store.track(stream.tables)
         with store.transaction():
             ledger.begin_run(store, run_id, stream.schema.source, self.account.started_at)
             for table in stream.tables:
-                ledger.add_counts(store, run_id, table, TableCounts())
+                ledger.add_counts(store, run_id, table, none_yet[table.name])
 
     # -- taking events -----------------------------------------------------------------------------------------
 
@@ -156,8 +164,10 @@ class _Drain:
     def _report_progress(self) -> None:
         if self.on_progress is None:
             return
-        rows = sum(counts.fetched for counts in self.result.counts.values())
         expected = getattr(self.stream, "expected", None)
+        # what is expected may be told of some of the tables alone
+        counted: Sequence[Table] = getattr(self.stream, "counted", self.stream.tables)
+        rows = sum(self.result.counts[table.name].fetched for table in counted)
         self.on_progress(Progress(rows, expected, self.stream.effort(), time.monotonic() - self._began))
 
     def _apply(self, event: Event, counts: dict[str, TableCounts]) -> None:
@@ -187,30 +197,57 @@ class _Drain:
         counts.fetched += done.new
         counts.unchanged += done.new - done.inserted - done.updated
         for refused in done.refused or ():
-            self.account.reject(_refused(table, refused), counts)
+            self._refuse(table, refused, counts)
         if again and event.unique:
-            for row, _ in again:
-                self.account.reject(_refused(table, Refused(row, AGAIN, again=True)), counts)
+            for row, _, _ in again:
+                self._refuse(table, Refused(row, AGAIN, again=True), counts)
         elif again:
-            # each was counted as unchanged when its older version came
-            done = self.store.upsert(table, [row for row, _ in again], now, [value for _, value in again])
-            counts.updated += done.updated
-            counts.unchanged -= done.updated
+            self._write_again(table, again, now, counts)
         if event.parents and table.parent:
             self.account.vanish_pairs(table, event.parents, now, counts)
 
-    def _not_matched(
-        self, event: Rows
-    ) -> tuple[Sequence[msgspec.Struct], Sequence[int], list[tuple[msgspec.Struct, int]]]:
+    def _write_again(self, table: Table, again: Sequence[_Again], now: str, counts: TableCounts) -> None:
+        """Writes rows that were counted as unchanged when their records came before, as they were stored."""
+        done = self.store.upsert(table, [row for row, _, _ in again], now, [value for _, value, _ in again])
+        counts.updated += done.updated
+        counts.unchanged -= done.updated
+        stand = {id(refused.row) for refused in done.refused or ()}
+        kept = {stored for row, _, stored in again if id(row) in stand}
+        # their keys count as seen from now on
+        self.account.take_back(table, {stored for _, _, stored in again} - kept)
+        for refused in done.refused or ():
+            self._refuse(table, refused, counts)
+
+    def _refuse(self, table: Table, refused: Refused, counts: TableCounts) -> None:
+        reject = _refused(table, refused)
+        if refused.again:
+            # each is a record of its own, also where all are alike
+            self._repeats[table.name, reject.key] += 1
+            if (number := self._repeats[table.name, reject.key]) > 1:
+                reject = dataclasses.replace(reject, key=(*reject.key, number))
+        self.account.reject(reject, counts)
+
+    def _not_matched(self, event: Rows) -> tuple[Sequence[msgspec.Struct], Sequence[int], list[_Again]]:
         """Rows, and apart from them those whose record came in this run before, as it was stored."""
-        table = event.table
-        if not event.hashes or not self.account.any_matched(table):
+        table, stands = event.table, self.account.stands
+        if not event.hashes or not (self.account.any_matched(table) or (event.unique and stands[table.name])):
             return event.rows, event.hashes, []
-        again, rest = list[tuple[msgspec.Struct, int]](), list[tuple[msgspec.Struct, int]]()
-        for pair in zip(event.rows, event.hashes, strict=True):
-            stored = self.store.fingerprint_of(table, pair[0])
-            (again if self.account.matched(table, stored) else rest).append(pair)
-        return [row for row, _ in rest], [value for _, value in rest], again
+        again, rows, hashes = list[_Again](), list[msgspec.Struct](), list[int]()
+        for row, value in zip(event.rows, event.hashes, strict=True):
+            stored = self.store.fingerprint_of(table, row)
+            if stored is None:
+                came = False
+            elif self.account.matched(table, stored):
+                came = True
+            else:
+                # a document that has not changed and was not read again holds it
+                came = event.unique and self.store.partition_of(table, row) in stands[table.name]
+            if came and stored is not None:
+                again.append((row, value, stored))
+            else:
+                rows.append(row)
+                hashes.append(value)
+        return rows, hashes, again
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -250,6 +287,9 @@ def _merged(events: Sequence[Event]) -> list[Event]:
     for event in events:
         # rows of different tables may change places: a transaction is seen as a whole
         if isinstance(event, Rows):
+            group = waiting.get(event.table.name, [event])
+            if (bool(event.hashes), event.unique) != (bool(group[0].hashes), group[0].unique):
+                flush()
             waiting.setdefault(event.table.name, []).append(event)
         else:
             flush()

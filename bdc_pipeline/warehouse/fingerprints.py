@@ -25,6 +25,9 @@ def fingerprints_of(records: Iterable[bytes | msgspec.Raw], seed: int) -> list[i
     return [xxh3_64_intdigest(record, seed) & 0x7FFF_FFFF_FFFF_FFFF for record in records]
 
 
+_MATCHED, _TAKEN_BACK = 1, 2
+
+
 class Fingerprints:
     """The fingerprints of a partition's rows, eight bytes each, and which of them a run has come across.
 
@@ -58,7 +61,7 @@ class Fingerprints:
                 if at == size or stored[at] != value or matched[at]:
                     fresh.append(place)
                 else:
-                    matched[at] = 1
+                    matched[at] = _MATCHED
                     first += 1
             self.matched += first
         return fresh, first
@@ -67,6 +70,14 @@ class Fingerprints:
         """Whether a record with this fingerprint has come."""
         at = bisect_left(self._stored, fingerprint)
         return at < len(self._stored) and self._stored[at] == fingerprint and bool(self._matched[at])
+
+    def take_back(self, fingerprint: int) -> None:
+        """Counts a match no more, since another record with its key came after it; that it came is still known."""
+        at = bisect_left(self._stored, fingerprint)
+        with self._lock:
+            if at < len(self._stored) and self._stored[at] == fingerprint and self._matched[at] == _MATCHED:
+                self._matched[at] = _TAKEN_BACK
+                self.matched -= 1
 
     def unmatched(self) -> Iterator[int]:
         """The fingerprints that no record had: rows that have changed or are gone."""

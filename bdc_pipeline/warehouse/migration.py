@@ -46,8 +46,10 @@ class _Present:
 class _Migration:
     def __init__(self, connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
         self.connection, self.path, self.schema = connection, path, schema
-        rows = connection.execute("SELECT name, type, sql FROM main.sqlite_master")
-        self.found = {str(name).lower(): (str(kind), sql) for name, kind, sql in rows}
+        rows = connection.execute("SELECT name, type, sql, tbl_name FROM main.sqlite_master").fetchall()
+        # a trigger may bear the name of a table
+        self.found = {str(name).lower(): (str(kind), sql) for name, kind, sql, _ in rows if kind != "trigger"}
+        self.triggers = {str(name).lower(): (str(on).lower(), sql) for name, kind, sql, on in rows if kind == "trigger"}
 
     def statements(self, extra: Sequence[str]) -> list[str]:
         statements = [sql for name, columns in _columns_of(tuple(extra)).items() for sql in self._grown(name, columns)]
@@ -82,9 +84,23 @@ class _Migration:
         if kind == "table":
             statements += self._added_columns(table)
         statements += [sql for sql in table.ddl if _created_name(sql) not in self.found]
-        if table.spatial and table.rtree.lower() not in self.found:
-            statements += table.spatial_ddl
-        return statements
+        return statements + self._rtree(table) + self._full_text(table)
+
+    def _rtree(self, table: Table) -> list[str]:
+        if table.spatial is None:
+            return []
+        kind, sql = self.found.get(table.rtree.lower(), ("", None))
+        if kind and " using rtree" not in str(sql).lower():
+            raise StoreError(self._foreign(table.rtree, "a table or view"))
+        return [] if kind else table.spatial_ddl
+
+    def _full_text(self, table: Table) -> list[str]:
+        if not table.full_text:
+            return []
+        kind, sql = self.found.get(table.fts.lower(), ("", None))
+        if kind and " using fts5" not in str(sql).lower():
+            raise StoreError(self._foreign(table.fts, "a table or view"))
+        return [] if kind else table.full_text_ddl
 
     def _views(self) -> bool:
         """Whether a view is missing or stale."""
@@ -98,8 +114,11 @@ class _Migration:
 
     def _triggers(self) -> list[str]:
         statements = []
+        own = {table.stored.lower() for table in self.schema.tables} | {name.lower() for name in self.schema.all_views}
         for name, sql in self.schema.all_triggers.items():
-            there = self.found.get(name.lower(), ("", None))[1]
+            on, there = self.triggers.get(name.lower(), ("", None))
+            if on and on not in own:
+                raise StoreError(self._foreign(name, "a trigger"))
             if there != sql:
                 statements += [f"DROP TRIGGER IF EXISTS {quoted(name)}", sql]
         return statements

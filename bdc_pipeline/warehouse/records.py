@@ -27,13 +27,15 @@ LONGEST = 64 * 1024 * 1024
 """Bytes of a record at most: what has no end within so many is no record."""
 
 TRIES = 4
-"""Ends of records that the quick way tries: the last one may be of a record within a record."""
+"""Ends of records that the quick way tries, by each sign: the last one may be of a record within a record."""
 
 _BLANK = b" \t\r\n"
 _MARK = b"\xef\xbb\xbf"
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _STRUCTURE = re.compile(rb'["\\\[\]{},]')
 _ENDS_RECORD = re.compile(rb"\}[ \t\r\n]*,")
+_ENDED_BEFORE = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\Z")
+_BEGINNING = 100  # bytes in which a record's first name and colon are looked for
 
 
 class BrokenDocument(Exception):  # noqa: N818  (what a document is, not what went wrong here)
@@ -73,6 +75,7 @@ class _Reader:
         self.consumed = 0
         self.ended = False
         self.broken = ""
+        self.beginning = b""  # of records, as the latest had it: its first name
 
     def blocks(self) -> Iterator[list[Record]]:
         of_object = self._open() == b"{"
@@ -117,12 +120,9 @@ class _Reader:
     def _grow(self) -> None:
         """Reads as much again: the buffer holds no whole record."""
         if self.ended:
-            raise BrokenDocument(
-                f"it is cut short: it ends at byte {self.consumed + len(self.buffer)}, within a record that begins at "
-                f"byte {self.consumed}"
-                if self.buffer.strip(_BLANK)
-                else f"it is cut short: it ends at byte {self.consumed}, before the end of its list"
-            )
+            end, begun = self.consumed + len(self.buffer), self.buffer.lstrip(_BLANK)
+            where = f"within a record that begins at byte {end - len(begun)}" if begun else "before the end of its list"
+            raise BrokenDocument(f"it is cut short: it ends at byte {end}, {where}")
         if len(self.buffer) > LONGEST:
             raise BrokenDocument(f"the record at byte {self.consumed} is longer than {LONGEST // 2**20} MiB")
         self._more()
@@ -136,17 +136,36 @@ class _Reader:
 
         What it takes is what it is: text with paired brackets and quotes ends outside of them.
         """
+        for end in self._ends():
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                found = _RAWS.decode(b"[" + self.buffer[:end] + b"]")
+                self._drop(self.buffer.index(b",", end) + 1)
+                self._note_beginning(found[0])
+                return list(found)
+        return []
+
+    def _ends(self) -> Iterator[int]:
+        """Places behind records, as it seems, the likeliest first."""
+        begin = len(self.buffer)
+        for _ in range(TRIES if self.beginning else 0):
+            begin = self.buffer.rfind(self.beginning, 0, begin)
+            if begin < 0:
+                break
+            before = max(0, begin - _BEGINNING)
+            if ended := _ENDED_BEFORE.search(self.buffer, before, begin):
+                yield ended.start() + 1
         end = len(self.buffer)
         for _ in range(TRIES):
             end = self._last_end(end)
             if end < 0:
-                return []
-            with contextlib.suppress(msgspec.DecodeError, RecursionError):
-                found = _RAWS.decode(b"[" + self.buffer[:end] + b"]")
-                self._drop(self.buffer.index(b",", end) + 1)
-                return list(found)
+                return
+            yield end
             end -= 1
-        return []
+
+    def _note_beginning(self, record: Record) -> None:
+        """Records mostly begin with the same name, which tells them from what is within them."""
+        begun = bytes(memoryview(record)[:_BEGINNING])
+        self.beginning = begun[: begun.find(b":") + 1] if begun.startswith(b"{") else b""
 
     def _last_end(self, before: int) -> int:
         """Behind the last brace before a place that a comma follows; -1 where there is none."""
@@ -172,6 +191,8 @@ class _Reader:
             self._drop(begin)
             return records, True
         self._drop(begin)
+        if records:
+            self._note_beginning(records[-1])
         return records, False
 
     def _finish(self) -> None:
@@ -182,7 +203,8 @@ class _Reader:
             self._drop(len(self.buffer))
             self._more()
         if rest := self.buffer.lstrip(_BLANK):
-            raise BrokenDocument(f"after its end, at byte {self.consumed}, follows {_shown(rest)}")
+            at = self.consumed + len(self.buffer) - len(rest)
+            raise BrokenDocument(f"after its end, at byte {at}, follows {_shown(rest)}")
 
 
 def _outermost(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -63,14 +63,15 @@ class Seen:
             new = len(self._latest)
             self._unspilled += self._latest
         self._count(bound, all_new=new == len(bound))
-        if self._keys is not None and len(self._keys) > self._room:
-            self.spill()
-            self._keys = None
         return new
 
     def keep(self) -> None:
-        """The rows of the last `add` are written."""
+        """The rows of the last `add` are written, and will not be rolled back by themselves."""
         self._latest = set()
+        # not before: a rollback would take from the table what came long ago, too
+        if self._keys is not None and len(self._keys) > self._room:
+            self.spill()
+            self._keys = None
 
     def take_back(self) -> None:
         """Undoes the last `add` if it was not kept: its rows were rolled back, and with them what was in a table."""
@@ -97,6 +98,10 @@ class Seen:
         if self._unspilled:
             self._insert(self._unspilled)
             self._unspilled = []
+
+    def recount(self) -> None:
+        """Rows of keys that were seen are not there any more: how many are is not known but by counting."""
+        self._counts = None
 
     def count(self, partition: str | None) -> int | None:
         """How many keys of a partition (None: of the table) were seen; None where that is not known but by counting."""

@@ -320,12 +320,31 @@ class Store:
 
     def fingerprint_of(self, table: Table, row: msgspec.Struct) -> int | None:
         """The fingerprint that is stored with the key of a row; None where there is none, or no such row."""
+        found: int | None = self._stored_with(table, row, RAW_HASH[0])
+        return found
+
+    def partition_of(self, table: Table, row: msgspec.Struct) -> str | None:
+        """The partition of the stored row with the key of a row; None where there is no such row, or no partitions."""
+        if table.partitioning is None:
+            return None
+        value = self._stored_with(table, row, table.partitioning.column)
+        return None if value is None else table.partitioning.key_of(value)
+
+    def _stored_with(self, table: Table, row: msgspec.Struct, column: str) -> Any:
         same = " AND ".join(f"{quoted(key)} = ?" for key in table.key)
-        key = table.key_in(table.bind(row))
-        values = (key,) if len(table.key) == 1 else key
-        sql = f"SELECT {RAW_HASH[0]} FROM {quoted(table.stored)} WHERE {same}"
-        found = self.connection.execute(sql, values).fetchone()
+        sql = f"SELECT {quoted(column)} FROM {quoted(table.stored)} WHERE {same}"
+        found = None
+        # what SQLite cannot hold is not stored
+        with contextlib.suppress(*BIND_ERRORS):
+            key = table.key_in(table.bind(row))
+            found = self.connection.execute(sql, (key,) if len(table.key) == 1 else key).fetchone()
         return found[0] if found else None
+
+    def fingerprints_at(self, table: Table, keys: Sequence[int | str]) -> list[int]:
+        """The fingerprints that are stored with keys; for tables whose key is one column."""
+        sql = f"SELECT {RAW_HASH[0]} FROM {quoted(table.stored)} WHERE {quoted(table.key[0])} = ?"
+        found = [row for key in keys for row in self.connection.execute(sql, (key,))]
+        return [value for (value,) in found if value is not None]
 
     # -- what a run has seen -----------------------------------------------------------------------------------
 
@@ -415,7 +434,10 @@ class Store:
     def erase(self, table: Table, column: str, values: Sequence[int | str]) -> int:
         """Deletes rows and returns how many: for what must not be kept at all. Inside a transaction."""
         sql = f"DELETE FROM {quoted(table.stored)} WHERE {quoted(column)} = ?"
-        return self.connection.executemany(sql, [(value,) for value in values]).rowcount if values else 0
+        if not values:
+            return 0
+        self.seen[table].recount()
+        return self.connection.executemany(sql, [(value,) for value in values]).rowcount
 
 
 class _CameBefore(ValueError):  # noqa: N818  (a signal, not an error)

@@ -73,6 +73,8 @@ class Checked:
         again: how many of `expected` an earlier listing of this run brought too: a record counts once in the report.
         gone: keys of rows that came, and were gone from the source before the listing ended; not among `expected`.
         token: what identifies the document that the partition was listed from, where it is one: see `Unchanged`.
+        adds_up: with the listings before it, every row of these partitions has come and those that are gone are among
+            `gone`: they count as listed in full, though not by this listing alone.
     """
 
     table: Table
@@ -85,6 +87,7 @@ class Checked:
     gone: tuple[int | str, ...] = ()
     again: int = 0
     token: str | None = None
+    adds_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

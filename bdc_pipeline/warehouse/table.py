@@ -293,8 +293,10 @@ class Table:
             changed stay without coming again, and those of one that has vanished vanish with it.
         gathered_with: the name of the table whose records bring these rows along, where no listing ever tells all of
             them: they are complete when it is, and never vanish.
+        transient: rows of its records come and go, so that any share of them may end in one go.
         fingerprinted: rows keep the fingerprint of the record that they were made from (see `fingerprints.py`).
         spatial: the columns of latitude and longitude (degrees), which an R*Tree `NAME_rtree` indexes by `id`.
+        full_text: the columns whose words an FTS5 table `NAME_fts` indexes by `id`; the text itself stays in the table.
     """
 
     row: type[msgspec.Struct]
@@ -307,8 +309,10 @@ class Table:
     parent: str | None = None
     owner: str = ""
     gathered_with: str = ""
+    transient: bool = False
     fingerprinted: bool = False
     spatial: tuple[str, str] | None = None
+    full_text: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}
@@ -322,7 +326,7 @@ class Table:
             wanted.add(self.partitioning.column)
         if self.parent:
             wanted.add(self.parent)
-        wanted |= set(self.spatial or ())
+        wanted |= {*(self.spatial or ()), *self.full_text}
         if missing := wanted - names:
             raise TableError(f"{self.name}: {self.row.__name__} has no field {', '.join(sorted(missing))}.")
         if bool(self.stored_as) != bool(self.view):
@@ -331,6 +335,8 @@ class Table:
             raise TableError(f"{self.name}: owner needs parent, the column by which rows belong to it.")
         if self.spatial and not self.has_integer_id:
             raise TableError(f"{self.name}: spatial needs an integer key 'id', which the R*Tree points to.")
+        if self.full_text and not self.has_integer_id:
+            raise TableError(f"{self.name}: full_text needs an integer key 'id', which the index points to.")
         nullable = [column.name for column in self.columns if column.name in self.key and column.nullable]
         if nullable:
             raise TableError(f"{self.name}: the key column {nullable[0]} may not be None.")
@@ -477,9 +483,29 @@ class Table:
             ),
         ]
 
+    @property
+    def fts(self) -> str:
+        """The name of the full-text index of a table that has one."""
+        return f"{self.stored}_fts"
+
+    @cached_property
+    def full_text_ddl(self) -> list[str]:
+        """The statements that make and fill the full-text index."""
+        if not self.full_text:
+            return []
+        columns = ", ".join(map(quoted, self.full_text))
+        # external content: the index holds words and places, and reads the text from the table where it is shown
+        return [
+            f"CREATE VIRTUAL TABLE {quoted(self.fts)} USING fts5({columns}, content='{self.stored}', content_rowid='id')",
+            f"INSERT INTO {quoted(self.fts)} ({quoted(self.fts)}) VALUES ('rebuild')",
+        ]
+
     @cached_property
     def triggers(self) -> tuple[Trigger, ...]:
-        """What keeps the R*Tree of a spatial table in step with it."""
+        """What keeps the R*Tree and the full-text index of a table in step with it."""
+        return (*self._spatial_triggers(), *self._full_text_triggers())
+
+    def _spatial_triggers(self) -> tuple[Trigger, ...]:
         if self.spatial is None:
             return ()
         lat, lon = map(quoted, self.spatial)
@@ -495,8 +521,24 @@ class Table:
             f"OLD.{lon} IS NOT NEW.{lon} BEGIN {remove} {add} END",
             "delete": f"AFTER DELETE ON {on} BEGIN {remove} END",
         }
-        names = {event: f"{self.rtree}_{event}" for event in bodies}
-        return tuple(Trigger(names[event], f"CREATE TRIGGER {names[event]} {body}") for event, body in bodies.items())
+        return _named_triggers(self.rtree, bodies)
+
+    def _full_text_triggers(self) -> tuple[Trigger, ...]:
+        if not self.full_text:
+            return ()
+        on, index = quoted(self.stored), quoted(self.fts)
+        columns = ", ".join(map(quoted, self.full_text))
+        new, old = (", ".join(f"{row}.{quoted(name)}" for name in self.full_text) for row in ("NEW", "OLD"))
+        differs = " OR ".join(f"OLD.{quoted(name)} IS NOT NEW.{quoted(name)}" for name in self.full_text)
+        add = f"INSERT INTO {index} (rowid, {columns}) VALUES (NEW.id, {new});"
+        # FTS5 takes words out of an index of external content only when told which ones they were
+        remove = f"INSERT INTO {index} ({index}, rowid, {columns}) VALUES ('delete', OLD.id, {old});"
+        bodies = {
+            "insert": f"AFTER INSERT ON {on} BEGIN {add} END",
+            "update": f"AFTER UPDATE OF {columns} ON {on} WHEN {differs} BEGIN {remove} {add} END",
+            "delete": f"AFTER DELETE ON {on} BEGIN {remove} END",
+        }
+        return _named_triggers(self.fts, bodies)
 
     def where(self, partitions: Iterable[str] | None) -> Where:
         """The condition for the rows of some partitions; all rows for None or a table without partitions."""
@@ -524,6 +566,11 @@ class Trigger:
 
     name: str
     sql: str
+
+
+def _named_triggers(on: str, bodies: Mapping[str, str]) -> tuple[Trigger, ...]:
+    names = {event: f"{on}_{event}" for event in bodies}
+    return tuple(Trigger(names[event], f"CREATE TRIGGER {names[event]} {body}") for event, body in bodies.items())
 
 
 @dataclass(frozen=True, slots=True)

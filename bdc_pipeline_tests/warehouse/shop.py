@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import msgspec
 
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, drain
+from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows
 from bdc_pipeline.warehouse.table import IdBlocks, Schema, Table
 
+NOW = "2026-01-01T00:00:00.000Z"
 LATER = "2999-01-01T00:00:00.000Z"
 
 
@@ -163,3 +165,40 @@ class Shop:
 
     def is_sound(self) -> bool:
         return bool(self.one("PRAGMA integrity_check") == "ok")
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def thing(*fields: tuple[Any, ...], name: str = "things", **more: Any) -> Schema:
+    """A schema of one table with an id and some fields."""
+    row = msgspec.defstruct("Row", [("id", int), *fields], module=__name__)
+    return Schema("shop", (Table(row, name, **more),))
+
+
+@contextlib.contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def made(path: Path, *statements: str) -> Path:
+    """A file that another program made."""
+    with connected(path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return path
+
+
+def put(path: Path, schema: Schema, *values: tuple[Any, ...], now: str = NOW) -> None:
+    """Rows of the schema's first table, stored in a transaction of their own."""
+    (table, *_) = schema.tables
+    with Store(path, schema) as store:
+        store.track(schema.tables)
+        with store.transaction():
+            store.upsert(table, [table.row(*each) for each in values], now)
+
+
+def asked(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with connected(path) as connection:
+        return connection.execute(sql).fetchall()

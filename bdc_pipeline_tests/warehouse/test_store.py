@@ -1,4 +1,4 @@
-"""Opening a file, taking over what earlier versions left, refusing the rest, and upserts that count exactly."""
+"""Opening a file, refusing what is none, and upserts that count exactly."""
 
 from __future__ import annotations
 
@@ -10,55 +10,33 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bdc_pipeline.warehouse import seen as seen_module
 from bdc_pipeline.warehouse.store import Store, StoreError, now_text
-from bdc_pipeline.warehouse.table import Schema, Table, View
-from bdc_pipeline_tests.warehouse.shop import ITEMS, LATER, NOTES, SHOP, TAGS, Item, Note, Tag
-
-NOW = "2026-01-01T00:00:00.000Z"
-
-
-def thing(*fields: tuple[Any, ...], name: str = "things", **more: Any) -> Schema:
-    """A schema of one table with an id and some fields."""
-    row = msgspec.defstruct("Row", [("id", int), *fields], module=__name__)
-    return Schema("shop", (Table(row, name, **more),))
-
-
-@contextlib.contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
-
-
-def made(path: Path, *statements: str) -> Path:
-    """A file that another program made."""
-    with connected(path) as connection:
-        for statement in statements:
-            connection.execute(statement)
-    return path
-
-
-def put(path: Path, schema: Schema, *values: tuple[Any, ...], now: str = NOW) -> None:
-    """Rows of the schema's first table, stored in a transaction of their own."""
-    (table, *_) = schema.tables
-    with Store(path, schema) as store:
-        store.track(schema.tables)
-        with store.transaction():
-            store.upsert(table, [table.row(*each) for each in values], now)
-
-
-def asked(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    with connected(path) as connection:
-        return connection.execute(sql).fetchall()
-
+from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline_tests.warehouse.shop import (
+    ITEMS,
+    LATER,
+    NOTES,
+    NOW,
+    SHOP,
+    TAGS,
+    Item,
+    Note,
+    Tag,
+    asked,
+    connected,
+    made,
+    put,
+)
 
 # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -191,173 +169,6 @@ def test_times_of_bookkeeping_sort_and_have_milliseconds() -> None:
     assert one <= other
     assert dt.datetime.fromisoformat(one).tzinfo is dt.UTC
     assert len(one) == len(NOW)
-
-
-# -- what earlier versions and other programs left -----------------------------------------------------------------
-
-KEPT = "last_updated TEXT NOT NULL, vanished_at TEXT"
-
-
-@pytest.mark.parametrize(
-    ("field", "held"),
-    [
-        (("size", str | None), None),
-        (("size", str | None, "m"), "m"),
-        (("size", int, 0), 0),
-        (("size", bool, False), 0),
-        (("size", str, "it's"), "it's"),
-        (("size", list[int], []), "[]"),
-    ],
-)
-def test_an_added_column_is_taken_over_and_rows_are_kept(tmp_path: Path, field: tuple[Any, ...], held: Any) -> None:
-    path = tmp_path / "shop.db"
-    put(path, thing(("name", str)), (1, "chair"), (2, "table"))
-    with Store(path, thing(("name", str), field)):
-        pass
-    assert asked(path, "SELECT id, name, size, last_updated FROM live_things WHERE id < 3") == [
-        (1, "chair", held, NOW),
-        (2, "table", held, NOW),
-    ]
-
-
-def test_a_column_added_in_the_middle_is_bound_to_the_right_place(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-    put(path, thing(("name", str)), (1, "chair"))
-    put(path, thing(("size", int | None), ("name", str)), (1, 5, "chair"), (2, 6, "table"))
-    assert asked(path, "SELECT id, name, size FROM things") == [(1, "chair", 5), (2, "table", 6)]
-
-
-def test_an_added_table_index_and_view_are_made_beside_what_there_is(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-    put(path, thing(("name", str)), (1, "chair"))
-    (things,) = thing(("name", str), indexes=(("name",),)).tables
-    with Store(path, Schema("shop", (things, NOTES), (View("names", "SELECT name FROM things", "Names"),))):
-        pass
-    assert asked(path, "SELECT * FROM names") == [("chair",)]
-    assert asked(path, "SELECT count(*) FROM live_notes") == [(0,)]
-    assert asked(path, "SELECT name FROM pragma_index_list('things') ORDER BY 1") == [
-        ("things_by_name",),
-        ("things_vanished",),
-    ]
-
-
-def test_a_changed_view_is_made_anew_with_those_that_read_it(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-
-    def schema(select: str) -> Schema:
-        table = Table(thing(("name", str)).tables[0].row, "things", stored_as="_things", view=select)
-        return Schema("shop", (table,), (View("names", "SELECT name FROM live_things", "Names"),))
-
-    put(path, schema("SELECT * FROM _things"), (1, "chair"))
-    with Store(path, schema("SELECT id, upper(name) AS name, vanished_at FROM _things")):
-        pass
-    assert asked(path, "SELECT * FROM names") == [("CHAIR",)]
-    assert asked(path, "SELECT * FROM live_things") == [(1, "CHAIR", None)]
-
-
-def test_a_view_shows_a_column_that_was_added_to_its_table(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-    put(path, thing(("name", str)), (1, "chair"))
-    put(path, thing(("name", str), ("size", int, 0)), (1, "chair", 5))
-    assert asked(path, "SELECT size FROM live_things") == [(5,)]
-
-
-NAMED = (("name", str),)
-DRIFTS = [
-    pytest.param(
-        thing(("name", int)), "holds 'name' as TEXT NOT NULL, where this version declares INTEGER NOT NULL", id="type"
-    ),
-    pytest.param(
-        thing(("name", str | None)),
-        "holds 'name' as TEXT NOT NULL, where this version declares TEXT",
-        id="now nullable",
-    ),
-    pytest.param(thing(), "has a column 'name' that this version does not know", id="column dropped"),
-    pytest.param(thing(("label", str, "")), "has a column 'name' that this version does not know", id="renamed"),
-    pytest.param(thing(*NAMED, key=("id", "name")), "has another key than (id, name)", id="longer key"),
-    pytest.param(thing(*NAMED, key=("name",)), "has another key than (name)", id="other key"),
-    pytest.param(
-        thing(*NAMED, ("kind", str, ""), key=("id", "kind")),
-        "has another key than (id, kind)",
-        id="key with a new column",
-    ),
-    pytest.param(
-        thing(*NAMED, ("size", int)),
-        "lacks the column 'size', which has no default for the rows there are",
-        id="no default",
-    ),
-]
-
-
-@pytest.mark.parametrize(("schema", "how"), DRIFTS)
-def test_any_other_drift_is_refused_with_a_sentence_and_the_file_stays_as_it_was(
-    tmp_path: Path, schema: Schema, how: str
-) -> None:
-    path = tmp_path / "shop.db"
-    put(path, thing(*NAMED), (1, "chair"))
-    before = path.read_bytes()
-    with pytest.raises(StoreError) as caught:
-        Store(path, schema)
-    assert str(caught.value) == (
-        f"{path}: the table 'things' {how}. Only added columns are taken over by themselves, so nothing was changed. "
-        "Run the version that wrote the file, or move the file away and sync anew."
-    )
-    assert path.read_bytes() == before
-    assert [each.name for each in tmp_path.iterdir()] == ["shop.db"]
-
-
-def test_one_drifted_table_keeps_all_others_from_being_changed(tmp_path: Path) -> None:
-    path = tmp_path / "shop.db"
-    put(path, thing(*NAMED), (1, "chair"))
-    before = path.read_bytes()
-    with pytest.raises(StoreError):
-        Store(path, Schema("shop", (NOTES, *thing(("name", int)).tables)))
-    assert path.read_bytes() == before
-
-
-FOREIGN = [
-    pytest.param(["CREATE TABLE things (a, b)"], "things", id="other columns"),
-    pytest.param(
-        ["CREATE TABLE things (id INTEGER PRIMARY KEY NOT NULL, name TEXT NOT NULL)"], "things", id="no bookkeeping"
-    ),
-    pytest.param(["CREATE TABLE THINGS (a, b)"], "things", id="in capitals"),
-    pytest.param(["CREATE TABLE other (a)", "CREATE VIEW things AS SELECT a AS id FROM other"], "things", id="a view"),
-    pytest.param(["CREATE TABLE live_things (a)"], "live_things", id="a table in the view's place"),
-    pytest.param(["CREATE TABLE metadata (name TEXT, content TEXT)"], "metadata", id="the ledger's name"),
-    pytest.param(
-        ["CREATE TABLE other (a)", "CREATE VIEW _runs AS SELECT a FROM other"],
-        "_runs",
-        id="a view in the ledger's place",
-    ),
-]
-
-
-@pytest.mark.parametrize(("statements", "name"), FOREIGN)
-@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_a_file_of_another_program_with_the_same_names_is_refused_and_left_alone(
-    tmp_path: Path, statements: Sequence[str], name: str, mode: str
-) -> None:
-    path = made(tmp_path / "shop.db", f"PRAGMA journal_mode = {mode}", *statements)
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match=rf"(?i)shop\.db.*'{name}'.* [Nn]othing was changed|so nothing was changed"):
-        Store(path, thing(*NAMED))
-    assert path.read_bytes() == before
-
-
-def test_other_tables_of_another_program_stay(tmp_path: Path) -> None:
-    path = made(tmp_path / "shop.db", "CREATE TABLE other (a)", "INSERT INTO other VALUES (5)")
-    put(path, SHOP, (1,))
-    assert asked(path, "SELECT a, (SELECT count(*) FROM items) FROM other") == [(5, 1)]
-
-
-def test_facts_that_another_program_keeps_in_a_like_table_stay(tmp_path: Path) -> None:
-    path = made(
-        tmp_path / "shop.db",
-        "CREATE TABLE metadata (key TEXT PRIMARY KEY, value TEXT, updated_at TEXT)",
-        "INSERT INTO metadata VALUES ('colour', 'red', '')",
-    )
-    put(path, SHOP, (1,))
-    assert asked(path, "SELECT key, value FROM metadata") == [("colour", "red")]
 
 
 OPENER = """
@@ -558,12 +369,14 @@ generated = st.builds(
 batches = st.lists(st.tuples(st.booleans(), st.lists(generated, max_size=8)), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
-@given(batches)
+@pytest.mark.parametrize("in_memory", [0, 1, 5, seen_module.IN_MEMORY])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=batches)
 def test_whatever_comes_in_whatever_batches_the_table_and_the_counts_are_those_of_a_dict(
-    batches: list[tuple[bool, list[Item]]],
+    monkeypatch: pytest.MonkeyPatch, in_memory: int, batches: list[tuple[bool, list[Item]]]
 ) -> None:
     """The model knows nothing of SQL; a trigger notes every row that is really written."""
+    monkeypatch.setattr(seen_module, "IN_MEMORY", in_memory)
     model: dict[int, tuple[Item, str]] = {}
     seen: set[int] = set()
     with Store(Path(":memory:"), SHOP) as store:

@@ -393,6 +393,27 @@ def test_a_key_that_names_no_block_is_refused_with_examples(key: str) -> None:
         IdBlocks("id", 10).bounds(key)
 
 
+@given(st.integers(0, 10**6))
+def test_a_number_of_fixed_digits_is_the_partition_that_holds_it(number: int) -> None:
+    towns = ByValue("town", digits=4)
+    key = towns.key_of(number)
+    assert towns.where(key) == ('"town" = ?', (number,))
+    assert len(key) == max(4, len(str(number)))
+
+
+def test_numbers_of_fixed_digits_are_padded() -> None:
+    towns = ByValue("town", digits=4)
+    assert [towns.key_of(number) for number in (0, 7, 101, 9999)] == ["0000", "0007", "0101", "9999"]
+
+
+@pytest.mark.parametrize(
+    "key", ["101", "00101", "", "abcd", "01 1", "+101", "-101", "1e10", "0101 ", "\u0660\u0661\u0660\u0661", "\u00b2\u00b2\u00b2\u00b2", "01.0"]
+)  # fmt: skip
+def test_a_key_that_is_no_number_of_the_digits_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="is no number of 4 digits"):
+        ByValue("town", digits=4).where(key)
+
+
 def test_a_value_is_its_own_partition() -> None:
     country = ByValue("country")
     assert country.key_of("DK") == "DK"

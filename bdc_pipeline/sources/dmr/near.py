@@ -1,0 +1,120 @@
+"""Repeaters around a point: an R*Tree narrows the places down, the distance on the sphere decides."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from dataclasses import dataclass
+
+import msgspec
+
+EARTH_KM = 6371.0088
+"""Mean radius of the Earth (IUGG)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A circle on the Earth: degrees (WGS 84) and kilometres.
+
+    Raises:
+        ValueError: it lies on no place on Earth.
+    """
+
+    lat: float
+    lon: float
+    km: float
+
+    def __post_init__(self) -> None:
+        if not (abs(self.lat) <= 90 and abs(self.lon) <= 180):
+            raise ValueError(
+                f"({self.lat:g}, {self.lon:g}) is no place on Earth: latitude -90 to 90, longitude -180 to 180."
+            )
+        if not 0 < self.km < math.inf:
+            raise ValueError(f"A distance of {self.km:g} km finds nothing; give one above 0.")
+
+    def boxes(self) -> list[tuple[float, float, float, float]]:
+        """Boxes (south, north, west, east) that together hold the circle: two where it crosses 180 degrees."""
+        angle = self.km / EARTH_KM
+        south, north = self.lat - math.degrees(angle), self.lat + math.degrees(angle)
+        if south <= -90 or north >= 90 or angle >= math.pi / 2:
+            return [(max(south, -90.0), min(north, 90.0), -180.0, 180.0)]
+        width = math.degrees(math.asin(math.sin(angle) / math.cos(math.radians(self.lat))))
+        west, east = self.lon - width, self.lon + width
+        if west < -180:
+            return [(south, north, -180.0, east), (south, north, west + 360, 180.0)]
+        if east > 180:
+            return [(south, north, west, 180.0), (south, north, -180.0, east - 360)]
+        return [(south, north, west, east)]
+
+
+class Found(msgspec.Struct):
+    """A repeater and how far away it is."""
+
+    km: float
+    source: str
+    external_id: str
+    kind: str
+    callsign: str | None
+    output_hz: int | None
+    input_hz: int | None
+    band: str | None
+    mode: str | None
+    color_code: int | None
+    city: str | None
+    lat: float
+    lon: float
+    operational: bool | None
+
+
+_NEAR = """
+    SELECT distance_km(?, ?, r.lat, r.lon) AS km, r.source, r.external_id, r.kind, coalesce(r.callsign, r.callsign_raw),
+        r.output_hz, r.input_hz, r.band, r.mode, r.color_code, r.city_raw, r.lat, r.lon, r.operational
+    FROM locations_rtree b JOIN repeaters r ON r.location_id = b.id
+    WHERE b.max_lat >= ? AND b.min_lat <= ? AND b.max_lon >= ? AND b.min_lon <= ?
+        AND r.vanished_at IS NULL AND km <= ?
+"""
+
+
+def near(
+    connection: sqlite3.Connection,
+    around: Around,
+    *,
+    band: str | None = None,
+    mode: str | None = None,
+    hotspots: bool = False,
+) -> list[Found]:
+    """The repeaters within a circle, nearest first.
+
+    Args:
+        connection: to a file with the tables of `tables.py`.
+        around: the circle.
+        band: only of this band, such as `70cm`.
+        mode: only with this mode, alone or among others, such as `DMR`.
+        hotspots: hotspots too.
+    """
+    connection.create_function("distance_km", 4, distance_km, deterministic=True)
+    sql, further = _NEAR, list[str]()
+    if band:
+        sql += " AND r.band = ?"
+        further.append(band)
+    if mode:
+        sql += " AND '/' || upper(r.mode) || '/' LIKE '%/' || ? || '/%'"
+        further.append(mode.upper())
+    if not hotspots:
+        sql += " AND r.kind = 'repeater'"
+    found: dict[tuple[str, str], Found] = {}
+    for box in around.boxes():
+        for row in connection.execute(sql, (around.lat, around.lon, *box, around.km, *further)):
+            one = msgspec.convert(dict(zip(Found.__struct_fields__, row, strict=True)), Found, strict=False)
+            found[one.source, one.external_id] = one
+    return sorted(found.values(), key=lambda one: (one.km, one.source, one.external_id))
+
+
+def distance_km(lat: float, lon: float, other_lat: float, other_lon: float) -> float:
+    """The distance along the sphere, in km (haversine; 0.5 % off the ellipsoid at most)."""
+    phi, other_phi = math.radians(lat), math.radians(other_lat)
+    a = (
+        math.sin((other_phi - phi) / 2) ** 2
+        + math.cos(phi) * math.cos(other_phi) * math.sin(math.radians(other_lon - lon) / 2) ** 2
+    )
+    return 2 * EARTH_KM * math.asin(math.sqrt(min(1.0, a)))

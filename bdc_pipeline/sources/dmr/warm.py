@@ -1,0 +1,291 @@
+"""Keeping the raw downloads fresh: what is older than asked for is asked for again, under the registries' own rules.
+
+A download replaces the last one only if it is whole and plausible: an array or object of JSON records to its end, not
+empty, not suddenly much smaller. Whatever else comes, the last good one stands, and the report says so.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from xxhash import xxh3_128
+
+from bdc_pipeline.fetching.answers import Answer, BadAnswer, FetchError
+from bdc_pipeline.fetching.pacing import Pacer
+from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
+from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.sources.dmr.cache import Cache, Cached, CacheError, Record
+from bdc_pipeline.sources.dmr.registries import Feed
+from bdc_pipeline.warehouse.records import BrokenDocument, records_of
+from bdc_pipeline.warehouse.stream import Effort
+from bdc_pipeline.warehouse.table import utc_text
+
+Action = Literal["fresh", "too soon", "not modified", "downloaded", "failed"]
+
+SMALLEST_SHARE = 0.5
+"""A download with fewer records than this share of the last good one's is taken for a mistake of the registry's."""
+
+LARGEST = 512 * 1024 * 1024
+"""Bytes of a document at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """What became of one document.
+
+    `fresh`: young enough, nothing was asked; `too soon`: older than asked for, but the registry wants longer pauses;
+    `not modified`: the registry says it is still the same, or sent the same bytes; `downloaded`: it is another one;
+    `failed`: none came that can be used. `cached` is what there is now, None for nothing.
+    """
+
+    feed: Feed
+    action: Action
+    cached: Cached | None
+    problem: str = ""
+
+    def sentence(self, now: dt.datetime) -> str:
+        """What became of it, in words."""
+        age = self.cached.age(now) if self.cached else None
+        is_old = "of unknown age" if age is None else f"{shown_age(age)} old"
+        records = f"{self.cached.record.records:,} records, " if self.cached and self.cached.record else ""
+        match self.action:
+            case "fresh":
+                return f"fresh: {records}{is_old}"
+            case "too soon":
+                floor = shown_age(self.feed.floor)
+                return f"kept: {records}{is_old}; {self.feed.registry} is asked every {floor} at most"
+            case "not modified":
+                return f"not modified: {records}checked now"
+            case "downloaded":
+                return f"downloaded: {records}now"
+        stands = f"the copy of before stands, {records}{is_old}" if self.cached else "there is no copy of before"
+        return f"failed: {self.problem} ({stands})"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmOptions:
+    """What is to be done.
+
+    Args:
+        max_age: what is older is asked for; None for each document's own.
+        force: ask for all, whatever their age.
+        allow_smaller: the explicit yes to a download of any size.
+        workers: requests at the same time.
+    """
+
+    max_age: dt.timedelta | None = None
+    force: bool = False
+    allow_smaller: bool = False
+    workers: int = 4
+
+
+def is_due(feed: Feed, cached: Cached | None, options: WarmOptions, now: dt.datetime) -> Action | None:
+    """Why a document is not to be asked for; None where it is."""
+    if cached is None:
+        return None
+    age = cached.age(now)
+    if age is None:
+        return None
+    wanted = options.max_age if options.max_age is not None else feed.max_age
+    if not options.force and age <= wanted:
+        return "fresh"
+    return "too soon" if age < feed.floor else None
+
+
+class Warmer:
+    """Asks the registries for their documents.
+
+    Args:
+        cache: where they are kept.
+        urls: the registries' addresses.
+        options: what is to be done.
+        stop: ends it early.
+        pacers: one a registry, shared by all who ask it.
+        clock: the time now (UTC).
+        read_timeout: seconds without a byte after which a request is given up.
+        attempts: times a request is sent before it counts as failed.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        urls: Mapping[str, str],
+        options: WarmOptions,
+        stop: Stop,
+        *,
+        pacers: Mapping[str, Pacer] | None = None,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        read_timeout: float = 60.0,
+        attempts: int = 3,
+        backoff: float = 0.5,
+    ) -> None:
+        self.cache, self.options, self.stop, self.clock = cache, options, stop, clock
+        self._sessions = {
+            registry: ApiSession(
+                url,
+                headers={"Accept": "application/json"},
+                workers=options.workers,
+                pacer=(pacers or {}).get(registry),
+                read_timeout=read_timeout,
+                attempts=attempts,
+                backoff=backoff,
+                stop=stop,
+                max_bytes=LARGEST,
+            )
+            for registry, url in urls.items()
+        }
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for session in self._sessions.values():
+            session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def effort(self) -> Effort:
+        """What asking has cost."""
+        total = Effort()
+        for session in self._sessions.values():
+            stats = session.stats.snapshot()
+            total += Effort(stats.requests, stats.retries, stats.bytes)
+        return total
+
+    def warm(self, feeds: Sequence[Feed]) -> Iterator[Warmed]:
+        """Brings documents up to date, several at a time; one `Warmed` for each as it is done.
+
+        Raises:
+            CacheError: the directory cannot be used. Said before anything is asked.
+        """
+        self.cache.make()
+        tasks = [Task(feed.name, lambda _, feed=feed: self._one(feed)) for feed in feeds]  # type: ignore[misc]
+        by_name = {feed.name: feed for feed in feeds}
+        for outcome in Pool(self.options.workers, stop=self.stop, name="dmr").run(tasks):
+            feed = by_name[outcome.task.name]
+            match outcome:
+                case Done():
+                    yield outcome.value
+                case Failed(error=FetchError() | CacheError()):
+                    yield Warmed(feed, "failed", self.cache.look_up(feed), str(outcome.error))
+                case Failed():
+                    raise outcome.error
+                case NotTried():
+                    yield Warmed(feed, "failed", self.cache.look_up(feed), outcome.reason)
+
+    def _one(self, feed: Feed) -> Warmed:
+        cached = self.cache.look_up(feed)
+        if (reason := is_due(feed, cached, self.options, self.clock())) is not None:
+            return Warmed(feed, reason, cached)
+        before = cached.record if cached else None
+        got = self._sessions[feed.registry].fetch(
+            "GET", feed.path, parse=lambda answer: _accepted(answer, before), headers=_conditions(before)
+        )
+        now = utc_text(self.clock())
+        if before is not None and (got is None or got.hash == before.hash):
+            url, etag, modified = (got.url, got.etag, got.last_modified) if got else (before.url, None, None)
+            still = Record(
+                url=url,
+                fetched_at=before.fetched_at,
+                checked_at=now,
+                bytes=before.bytes,
+                records=before.records,
+                hash=before.hash,
+                sha256=before.sha256,
+                etag=etag or before.etag,
+                last_modified=modified or before.last_modified,
+            )
+            self.cache.note(feed, still)
+            return Warmed(feed, "not modified", Cached(self.cache.path(feed), still))
+        if got is None:
+            raise BadAnswer(f"{feed.name}: the registry answered 304, though nothing was said to be here.")
+        if problem := self._too_small(got, before):
+            return Warmed(feed, "failed", cached, problem)
+        record = got.record(now)
+        self.cache.keep(feed, got.data, record)
+        return Warmed(feed, "downloaded", Cached(self.cache.path(feed), record))
+
+    def _too_small(self, got: _Download, before: Record | None) -> str:
+        if self.options.allow_smaller:
+            return ""
+        if got.records == 0:
+            return "the registry sent an empty list"
+        if before is not None and got.records < SMALLEST_SHARE * before.records:
+            return (
+                f"the registry sent {got.records:,} records, where there were {before.records:,}. If the others are really "
+                "gone, run again with --allow-vanish"
+            )
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """A whole document that has just come."""
+
+    data: bytes
+    records: int
+    hash: str
+    url: str
+    etag: str | None
+    last_modified: str | None
+
+    def record(self, now: str) -> Record:
+        return Record(
+            url=self.url,
+            fetched_at=now,
+            checked_at=now,
+            bytes=len(self.data),
+            records=self.records,
+            hash=self.hash,
+            sha256=hashlib.sha256(self.data).hexdigest(),
+            etag=self.etag,
+            last_modified=self.last_modified,
+        )
+
+
+def _conditions(before: Record | None) -> dict[str, str]:
+    """The headers that ask for the document only if it has changed."""
+    found = {}
+    if before is not None and before.etag:
+        found["If-None-Match"] = before.etag
+    if before is not None and before.last_modified:
+        found["If-Modified-Since"] = before.last_modified
+    return found
+
+
+def _accepted(answer: Answer, before: Record | None) -> _Download | None:
+    """A whole document, or None for one that has not changed.
+
+    Raises:
+        BadAnswer: it is no document, or not a whole one.
+    """
+    if answer.status == 304:
+        return None
+    digest = xxh3_128(answer.content).hexdigest()
+    if before is not None and digest == before.hash:
+        records = before.records
+    else:
+        try:
+            records = sum(map(len, records_of(answer.content)))
+        except BrokenDocument as broken:
+            raise BadAnswer(f"what came is no whole document: {broken}.") from None
+    headers = answer.headers
+    return _Download(answer.content, records, digest, answer.url, headers.get("ETag"), headers.get("Last-Modified"))
+
+
+_UNITS = (("days", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def shown_age(age: dt.timedelta) -> str:
+    """An age as people say it: `3 days`, `2 h`, `15 min`."""
+    seconds = age.total_seconds()
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return "0 s"

@@ -1,0 +1,1 @@
+"""Danish homes by municipality, from Boligsiden's API, in a local SQLite file."""
