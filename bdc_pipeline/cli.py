@@ -65,7 +65,7 @@ sync.add_command(sync_sonar)
     "--latency-ms", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Latency of the sandbox."
 )
 def demo(scale: Any, latency_ms: int) -> None:
-    """Starts a sandbox with generated data on a free loopback port and syncs from it, three times."""
+    """Starts a sandbox with generated data on a free loopback port and syncs every source from it."""
     from bdc_pipeline.demo import run  # noqa: PLC0415
 
     with told_in_sentences():
@@ -76,7 +76,7 @@ def demo(scale: Any, latency_ms: int) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the web UI.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; the UI has no login.")
 def ui(port: int, host: str) -> None:
-    """Starts Dagster's web UI and daemon; with a sandbox where SONAR_URL is not set."""
+    """Starts Dagster's web UI and daemon; with a sandbox where no source's address is set."""
     from bdc_pipeline.ui import run  # noqa: PLC0415
 
     stop_on_signals()

@@ -74,6 +74,11 @@ def read(setting: Setting) -> str:
     return os.environ.get(setting.name, "").strip() or setting.default
 
 
+def is_set(setting: Setting) -> bool:
+    """Whether the variable itself has a value, its default aside."""
+    return bool(os.environ.get(setting.name, "").strip())
+
+
 def data_dir() -> Path:
     """The directory of the database files, absolute."""
     return Path(read(BDC_DATA_DIR)).expanduser().absolute()

@@ -1,7 +1,8 @@
 """`bdc-pipeline ui`: Dagster's web UI and daemon, with the project's instance configuration.
 
-Without SONAR_URL a sandbox is started beside it, and the blocks of its generated data are registered, so that there is
-something to press. With SONAR_URL nothing is asked of it until a person starts a run or switches a sensor on.
+Where no source's address is set, a sandbox of all of them is started beside it, and the blocks of its generated data are
+registered, so that there is something to press. Otherwise nothing is asked of a real service until a person starts a run
+or switches a sensor on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,20 @@ STOP_SECONDS = 15.0
 """How long Dagster may take to end its processes."""
 
 
+ADDRESSES = (
+    settings.SONAR_URL,
+    settings.BOLIGSIDEN_URL,
+    settings.BRANDMEISTER_URL,
+    settings.TGIF_URL,
+    settings.HEARHAM_URL,
+)
+
+
+def is_live() -> bool:
+    """Whether real services are meant: the address of one of them is set."""
+    return any(settings.is_set(setting) for setting in ADDRESSES)
+
+
 def home() -> Path:
     """DAGSTER_HOME, or `.dagster` beside the files that its runs write, with the project's dagster.yaml.
 
@@ -35,7 +50,7 @@ def home() -> Path:
         SettingsError: it is not absolute or cannot be made.
     """
     # what was materialized from generated data must not pass for a copy of the real source
-    data = settings.data_dir() if settings.read(settings.SONAR_URL) else directory()
+    data = settings.data_dir() if is_live() else directory()
     path = settings.dagster_home() or data / ".dagster"
     prepare_home(path)
     return path
@@ -78,13 +93,16 @@ def _location() -> list[str]:
 
 @contextlib.contextmanager
 def _something_to_ask(instance: dg.DagsterInstance) -> Iterator[None]:
-    if settings.read(settings.SONAR_URL):
-        settings.sonar()
+    if is_live():
+        if settings.is_set(settings.SONAR_URL):
+            settings.sonar()
+        settings.properties()
+        settings.dmr_urls()
         yield
         return
     with running(SandboxOptions(scale="small", latency_ms=20)) as sandbox:
         point_at(sandbox, directory())
-        click.echo(f"SONAR_URL is not set: using generated data from a sandbox at {sandbox.url}.", err=True)
+        click.echo(f"No source's address is set: using generated data from a sandbox at {sandbox.url}.", err=True)
         register_blocks(instance)
         yield
 

@@ -97,6 +97,8 @@ class Completeness:
         self._placed: dict[str, int] = defaultdict(int)
         self._pairs_vanished: dict[str, int] = defaultdict(int)
         self._pairs_live: dict[str, int] = {}
+        filled = {trigger.fills for trigger in store.schema.triggers}
+        self._before = {table.name: store.live(table) for table in tables if table.name in filled}
 
     # -- what comes --------------------------------------------------------------------------------------------
 
@@ -359,6 +361,8 @@ class Completeness:
         live = self._pairs_live[table.name]
         if not vanish_allowed(self._pairs_vanished[table.name] + gone, live, self.options):
             partitioning = None if table.owner else table.partitioning
+            if partitioning and partitioning.column != table.parent:
+                partitioning = None  # a parent then does not tell the partition
             partitions = sorted({partitioning.key_of(parent) for parent in parents}) if partitioning else [None]
             self.miss(
                 table,
@@ -415,6 +419,8 @@ class Completeness:
         covered = self._covered[table.name] = dict(self._covered[leader])
         self.result.limited[table.name] = list(self.result.limited[leader])
         live = self.store.live(table)
+        if table.name in self._before:
+            self._count_made(table, live)
         self.result.partition_counts[table.name] = dict.fromkeys(self._covered[table.name], live)
         values: dict[str, object] = {"stored": live}
         if self.result.incomplete[table.name]:
@@ -422,6 +428,15 @@ class Completeness:
         elif covered and all(covered.values()):
             values |= {"complete": 1, "problem": None}
         ledger.record_partition(self.store, table, None, self.run_id, now, values)
+
+    def _count_made(self, table: Table, live: int) -> None:
+        """Counts the rows that triggers have made when others were written."""
+        counts = self.result.counts[table.name]
+        made = max(0, live - self._before[table.name] - counts.inserted)
+        counts.inserted += made
+        counts.fetched += made
+        more = TableCounts(expected=None, fetched=made, inserted=made)
+        ledger.add_counts(self.store, self.run_id, table, more)
 
     def _judge_rejects(self, table: Table, now: str) -> None:
         """Over the limit, the partitions with rejected records are incomplete; within it they are complete after all.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +209,7 @@ class _Load:
     token: str
     known: Fingerprints
     problem: str = ""
+    _rejected_before: Counter[tuple[int | str, ...]] = field(default_factory=Counter)
 
     def chunks(self) -> Iterator[_Chunk]:
         """Parses it; why it did not come to its end is in `problem`."""
@@ -276,6 +278,11 @@ class _Load:
         with contextlib.suppress(*UNREADABLE):
             key = document.key_of(record)
         raw = bytes(record).decode(errors="replace")[:RAW_CHARACTERS]
+        identity = key or (raw,)
+        self._rejected_before[identity] += 1
+        if (number := self._rejected_before[identity]) > 1:
+            # the same one again is another element of the document all the same
+            key = (*(key or ("",)), f"again {number}")
         return Reject(document.table, document.partition, key, str(error) or type(error).__name__, raw)
 
 

@@ -562,10 +562,12 @@ def _any_of(conditions: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What SQLite does of itself when a row is written: `sql` is the whole CREATE TRIGGER statement."""
+    """What SQLite does of itself when a row is written: `sql` is the whole CREATE TRIGGER statement, `fills` the name of the
+    table whose rows it makes."""
 
     name: str
     sql: str
+    fills: str = ""
 
 
 def _named_triggers(on: str, bodies: Mapping[str, str]) -> tuple[Trigger, ...]:

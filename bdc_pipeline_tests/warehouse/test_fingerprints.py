@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +14,16 @@ from hypothesis import strategies as st
 
 from bdc_pipeline.warehouse.fingerprints import Fingerprints, fingerprints_of
 from bdc_pipeline.warehouse.table import Schema, Table
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Threads take turns a thousand times as often as they would."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before / 1000)
+    yield
+    sys.setswitchinterval(before)
+
 
 hashes = st.integers(0, 12) | st.sampled_from([0, 2**62, 2**63 - 1])
 
@@ -43,7 +55,7 @@ def test_a_record_that_comes_twice_in_a_batch_is_matched_once() -> None:
     assert known.sift([5]) == ([0], 0)
 
 
-def test_threads_that_sift_at_once_match_each_record_once() -> None:
+def test_threads_that_sift_at_once_match_each_record_once(frequent_switches: None) -> None:
     stored = range(0, 40_000, 2)
     known = Fingerprints(stored)
     batch = 500

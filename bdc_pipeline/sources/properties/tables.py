@@ -316,6 +316,7 @@ def _history(name: str, on: str, column: str, table: Table, values: str, when: s
         f"CREATE TRIGGER {name} AFTER UPDATE OF {column} ON {on} WHEN {when} BEGIN "
         f"INSERT INTO {table.stored} ({columns}) SELECT {values}, NEW.last_updated, NEW.last_updated "
         f"WHERE true ON CONFLICT DO NOTHING; END",
+        table.name,
     )
 
 
