@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ui sandbox docs bench lock clean
+.PHONY: help demo test lint ui sandbox docs bench benchload lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ test: $(READY) ## Run all tests
 lint: $(READY) ## Check style and types
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy
 
-ui: $(READY) ## Start Dagster's web UI and daemon; with a sandbox where SONAR_URL is not set
+ui: $(READY) ## Start Dagster's web UI and daemon; with a sandbox where no source's address is set
 	@$(RUN)/bdc-pipeline ui
 
 sandbox: $(READY) ## Serve generated data on a loopback port until Ctrl-C
@@ -34,6 +34,9 @@ docs: $(READY) ## Write the generated parts of the README anew
 
 bench: $(READY) ## Measure the figures of the README
 	@$(RUN)/python -m benchmarks.sonar
+
+benchload: $(READY) ## Measure loading against a bare floor and other libraries; installs those into .venv-peers
+	@$(RUN)/python -m benchmarks.load --json data/load.json --plot docs/load.svg
 
 lock: $(READY) ## Pin the newest versions that fit in requirements.lock
 	@$(RUN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-header --no-annotate \

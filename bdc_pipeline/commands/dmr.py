@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from bdc_pipeline.warehouse.ledger import SyncReport
 
 REGISTRIES = ("brandmeister", "tgif", "hearham")
+
+BANDS = ("10m", "6m", "4m", "2m", "1.25m", "70cm", "33cm", "23cm")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -102,6 +105,8 @@ def sync_dmr(**options: Any) -> NoReturn:
         )
     if options["no_download"] and options["max_age"] is not None:
         raise click.UsageError("--no-download asks no registry, so --max-age says nothing; leave one of them out.")
+    if options["batch_size"] is not None and not 500 <= options["batch_size"] <= 5000:
+        raise click.BadParameter("it is the same as --chunk: 500 to 5000.", param_hint="--batch-size")
     database = database_of("dmr", options["database"])
     with told_in_sentences():
         settings.dmr_urls()
@@ -203,7 +208,7 @@ def dmr() -> None:
 @click.option("--lat", type=float, required=True, help="Latitude in degrees, north positive.")
 @click.option("--lon", type=float, required=True, help="Longitude in degrees, east positive.")
 @click.option("--km", type=float, default=50, show_default=True, help="How far.")
-@click.option("--band", help="Only this band: 2m, 70cm, ...")
+@click.option("--band", type=click.Choice(BANDS, case_sensitive=False), help="Only this band.")
 @click.option("--mode", help="Only repeaters with this mode: DMR, FM, ...")
 @click.option("--hotspots", is_flag=True, help="Hotspots too.")
 @click.option("-l", "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
@@ -219,14 +224,22 @@ def near(**options: Any) -> None:
     from bdc_pipeline.sources.dmr.near import Around  # noqa: PLC0415
     from bdc_pipeline.sources.dmr.near import near as find  # noqa: PLC0415
     from bdc_pipeline.sources.dmr.tables import SCHEMA  # noqa: PLC0415
-    from bdc_pipeline.warehouse.store import Store  # noqa: PLC0415
+    from bdc_pipeline.warehouse.store import Store, StoreError  # noqa: PLC0415
 
     try:
         around = Around(options["lat"], options["lon"], options["km"])
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    with told_in_sentences(), Store(database_of("dmr", options["database"]), SCHEMA, read_only=True) as store:
-        found = find(store.connection, around, band=options["band"], mode=options["mode"], hotspots=options["hotspots"])
+    path = database_of("dmr", options["database"])
+    with told_in_sentences(), Store(path, SCHEMA, read_only=True) as store:
+        try:
+            found = find(
+                store.connection, around, band=options["band"], mode=options["mode"], hotspots=options["hotspots"]
+            )
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"{path} holds no repeaters ({error}). Run 'bdc-pipeline sync dmr' to fetch them."
+            ) from None
     _show(found, options["limit"], around.km, as_json=options["as_json"])
 
 

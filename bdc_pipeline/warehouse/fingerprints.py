@@ -7,11 +7,10 @@ record is parsed and compared anew. Nothing here opens a file.
 from __future__ import annotations
 
 import threading
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
+import numpy as np
 from xxhash import xxh3_64_intdigest
 
 
@@ -29,15 +28,19 @@ _MATCHED, _TAKEN_BACK = 1, 2
 
 
 class Fingerprints:
-    """The fingerprints of a partition's rows, eight bytes each, and which of them a run has come across.
+    """The fingerprints of a partition's rows, nine bytes each, and which of them a run has come across.
 
     Args:
-        stored: in ascending order.
+        stored: in any order.
+        count: how many, where that is known, which spares memory.
     """
 
-    def __init__(self, stored: Iterable[int] = ()) -> None:
-        self._stored = array("q", stored)
-        self._matched = bytearray(len(self._stored))
+    def __init__(self, stored: Iterable[int] = (), count: int = -1) -> None:
+        self._stored = np.fromiter(stored, dtype=np.int64, count=count)
+        self._stored.sort()
+        if (self._stored[1:] == self._stored[:-1]).any():
+            self._stored = np.unique(self._stored)
+        self._matched = np.zeros(len(self._stored), dtype=np.int8)
         self._lock = threading.Lock()
         self.matched = 0
 
@@ -51,38 +54,40 @@ class Fingerprints:
             The places of those that are not, and how many were matched. A record that comes a second time is among those
             that are not: it is to be read, so that it can be told which.
         """
-        stored, matched, size = self._stored, self._matched, len(self._stored)
-        if not size:
+        if not len(self._stored):
             return list(range(len(hashes))), 0
-        fresh, first = [], 0
+        asked = np.fromiter(hashes, dtype=np.int64, count=len(hashes))
+        at = np.minimum(np.searchsorted(self._stored, asked), len(self._stored) - 1)
+        known = np.flatnonzero(self._stored[at] == asked)
+        # of several in this batch the first
+        rows, firsts = np.unique(at[known], return_index=True)
         with self._lock:
-            for place, value in enumerate(hashes):
-                at = bisect_left(stored, value)
-                if at == size or stored[at] != value or matched[at]:
-                    fresh.append(place)
-                else:
-                    matched[at] = _MATCHED
-                    first += 1
-            self.matched += first
-        return fresh, first
+            new = self._matched[rows] == 0
+            self._matched[rows[new]] = _MATCHED
+            matched = int(np.count_nonzero(new))
+            self.matched += matched
+        fresh = np.ones(len(asked), dtype=bool)
+        fresh[known[firsts[new]]] = False
+        return np.flatnonzero(fresh).tolist(), matched
 
     def was_matched(self, fingerprint: int) -> bool:
         """Whether a record with this fingerprint has come."""
-        at = bisect_left(self._stored, fingerprint)
-        return at < len(self._stored) and self._stored[at] == fingerprint and bool(self._matched[at])
+        at = self._place_of(fingerprint)
+        return at is not None and bool(self._matched[at])
 
     def take_back(self, fingerprint: int) -> None:
         """Counts a match no more, since another record with its key came after it; that it came is still known."""
-        at = bisect_left(self._stored, fingerprint)
+        at = self._place_of(fingerprint)
         with self._lock:
-            if at < len(self._stored) and self._stored[at] == fingerprint and self._matched[at] == _MATCHED:
+            if at is not None and self._matched[at] == _MATCHED:
                 self._matched[at] = _TAKEN_BACK
                 self.matched -= 1
 
-    def unmatched(self) -> Iterator[int]:
+    def unmatched(self) -> list[int]:
         """The fingerprints that no record had: rows that have changed or are gone."""
-        matched = self._matched
-        at = matched.find(0)
-        while at >= 0:
-            yield self._stored[at]
-            at = matched.find(0, at + 1)
+        found: list[int] = self._stored[self._matched == 0].tolist()
+        return found
+
+    def _place_of(self, fingerprint: int) -> int | None:
+        at = int(np.searchsorted(self._stored, fingerprint))
+        return at if at < len(self._stored) and self._stored[at] == fingerprint else None

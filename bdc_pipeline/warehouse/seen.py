@@ -1,4 +1,5 @@
-"""Which keys of a table a run has come across: in memory while they are few, in a temporary table beyond that.
+"""Which keys of a table a run has come across: in memory while they are few, in a temporary table beyond that; and of a
+table that was empty, nowhere but in the rows themselves.
 
 A key's first coming counts as fetched, later ones do not; stored rows whose keys never came have vanished. Bookkeeping
 of a hundred thousand keys in a set costs 2 % of a first load, in a temporary table 15 %; the table holds any number in
@@ -7,6 +8,7 @@ a few megabytes.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,10 +29,14 @@ class Seen:
         connection: where its temporary table is made; before the first transaction, since a rollback would undo it.
         table: whose keys.
         in_memory: how many keys are kept in memory; `IN_MEMORY` by default.
+        empty: the table holds nothing yet, so that every row of this run's is new until one is not.
     """
 
-    def __init__(self, connection: sqlite3.Connection, table: Table, in_memory: int | None = None) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, table: Table, in_memory: int | None = None, *, empty: bool = False
+    ) -> None:
         self._connection, self._table = connection, table
+        self._moments: set[str] | None = set() if empty else None
         self._room = IN_MEMORY if in_memory is None else in_memory
         self._single = len(table.key) == 1
         self._keys: set[Key] | None = set()
@@ -44,6 +50,30 @@ class Seen:
                 f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}, PRIMARY KEY ({primary})) WITHOUT ROWID"
             )
             connection.execute(f"DELETE FROM {name}")
+
+    @property
+    def implied(self) -> bool:
+        """Whether the keys seen are those of the rows that this run has inserted, each of them once."""
+        return self._moments is not None
+
+    def imply(self, bound: Sequence[tuple[Any, ...]], now: str) -> None:
+        """Notes rows that were all inserted, at that moment."""
+        if self._moments is not None:
+            self._moments.add(now)
+        self._count(bound, all_new=True)
+
+    def make_explicit(self) -> None:
+        """Notes the keys of the rows that this run has inserted: a row comes that is not new."""
+        if self._moments is None:
+            return
+        moments, self._moments = json.dumps(sorted(self._moments)), None
+        keys = ", ".join(map(quoted, self._table.key))
+        self._connection.execute(
+            f"INSERT INTO {seen_keys(self._table)} SELECT {keys} FROM {quoted(self._table.stored)} "
+            "WHERE first_seen IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+            (moments,),
+        )
+        self._keys = None
 
     def add(self, bound: Sequence[tuple[Any, ...]]) -> int:
         """Notes the keys of bound rows, all different, and returns how many are new.
@@ -95,6 +125,7 @@ class Seen:
 
     def spill(self) -> None:
         """Brings the temporary table up to date, for statements that join it."""
+        self.make_explicit()
         if self._unspilled:
             self._insert(self._unspilled)
             self._unspilled = []

@@ -42,6 +42,9 @@ BIND_ERRORS = (
 
 AGAIN = "a record with the same key came before it"
 
+BULK_KIB = 8000
+"""With a cache of so many KiB, more is meant to be written than is worth a checkpoint now and then."""
+
 SMALLEST = 512
 """Bytes of the smallest SQLite file. SQLite takes some smaller ones, such as a text of one letter, for empty."""
 
@@ -115,6 +118,8 @@ class Store:
     def __init__(self, path: Path, schema: Schema, *, read_only: bool = False, cache_kib: int = 2000) -> None:
         self.path = path
         self.schema = schema
+        # how many rows live, as counted since the last write of a transaction
+        self._live: dict[tuple[Table, tuple[str, ...] | None], int] = {}
         if read_only:
             if not path.is_file():
                 raise StoreError(f"{path} does not exist. Run 'bdc-pipeline sync {schema.source}' to make it.")
@@ -134,6 +139,9 @@ class Store:
             # for a new file: with 4096 a bulk load takes 10 % longer
             self.connection.execute("PRAGMA page_size = 8192")
             self.connection.execute(f"PRAGMA cache_size = {-cache_kib:d}")
+            if cache_kib >= BULK_KIB:
+                # a checkpoint every 32 MB instead of every 8
+                self.connection.execute("PRAGMA wal_autocheckpoint = 4000")
             self._migrate()
 
     def _connect(self, target: str, *, uri: bool) -> sqlite3.Connection:
@@ -179,6 +187,7 @@ class Store:
         """
         with self._explaining():
             self.connection.execute("BEGIN IMMEDIATE")
+            self._live.clear()
             try:
                 yield self.connection
                 self.connection.execute("COMMIT")
@@ -236,20 +245,52 @@ class Store:
         itself. Of rows with the same key the last one counts; with `unique` the first one does, and the others are
         refused. `hashes` are the rows' fingerprints, for a table that keeps them.
         """
+        self._live.clear()
         given: list[Any] = list(hashes) if hashes else [None] * len(rows)
+        if self.seen[table].implied and (new := self._upsert_new(table, rows, given, now)):
+            return new
         rows, given, again = _one_of_each_key(table, rows, given, unique=unique)
+        result = self._upsert_any(table, rows, given, now, unique=unique)
+        if again:
+            result.refused = [*(result.refused or ()), *(Refused(row, AGAIN, again=True) for row in again)]
+        return result
+
+    def _upsert_new(
+        self, table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any], now: str
+    ) -> Upserted | None:
+        """Inserts rows that are all new to a table that was empty. None, and nothing written, where one is not."""
+        seen = self.seen[table]
+        self.connection.execute("SAVEPOINT batch")
+        try:
+            bound = self._bound(table, rows, hashes)
+            if bound and table.has_integer_id and any(key is None for key in map(table.key_in, bound)):
+                raise _CountSingly
+            inserted = self.connection.executemany(table.insert_sql(now), bound).rowcount if bound else 0
+            if inserted == len(bound):
+                self.connection.execute("RELEASE batch")
+                seen.imply(bound, now)
+                return Upserted(inserted, 0, inserted)
+        except BIND_ERRORS:
+            pass
+        self.connection.execute("ROLLBACK TO batch")
+        self.connection.execute("RELEASE batch")
+        # after the rollback, which would undo it
+        seen.make_explicit()
+        return None
+
+    def _upsert_any(
+        self, table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any], now: str, *, unique: bool
+    ) -> Upserted:
         connection = self.connection
         connection.execute("SAVEPOINT batch")
         try:
-            result = self._upsert_all(table, self._bound(table, rows, given), now, unique=unique)
+            result = self._upsert_all(table, self._bound(table, rows, hashes), now, unique=unique)
         except BIND_ERRORS:
             connection.execute("ROLLBACK TO batch")
             self.seen[table].take_back()
-            result = self._upsert_each(table, rows, given, now, unique=unique)
+            result = self._upsert_each(table, rows, hashes, now, unique=unique)
         self.seen[table].keep()
         connection.execute("RELEASE batch")
-        if again:
-            result.refused = [*(result.refused or ()), *(Refused(row, AGAIN, again=True) for row in again)]
         return result
 
     @staticmethod
@@ -307,16 +348,15 @@ class Store:
             self.connection.execute("RELEASE row")
         return total
 
-    def fingerprints(self, table: Table, partition: str | None) -> Iterator[int]:
-        """The fingerprints of a partition's live rows, in ascending order."""
+    def fingerprints(self, table: Table, partition: str | None) -> Fingerprints:
+        """The fingerprints of a partition's live rows."""
         where, values = table.where(None if partition is None else [partition])
         column = RAW_HASH[0]
-        sql = (
-            f"SELECT DISTINCT {column} FROM {quoted(table.stored)} "
-            f"WHERE {where} AND vanished_at IS NULL AND {column} IS NOT NULL ORDER BY 1"
-        )
-        for (value,) in self.connection.execute(sql, values):
-            yield value
+        of = f"FROM {quoted(table.stored)} WHERE {where} AND vanished_at IS NULL AND {column} IS NOT NULL"
+        # one statement of both, lest another process write in between
+        sql = f"SELECT count(*) {of} UNION ALL SELECT {column} {of}"
+        found = map(operator.itemgetter(0), self.connection.execute(sql, (*values, *values)))
+        return Fingerprints(found, count=int(next(found)))
 
     def fingerprint_of(self, table: Table, row: msgspec.Struct) -> int | None:
         """The fingerprint that is stored with the key of a row; None where there is none, or no such row."""
@@ -350,12 +390,12 @@ class Store:
 
     def track(self, tables: Sequence[Table]) -> None:
         """Begins to note which keys of these tables are seen. Before the first transaction: a rollback would undo it."""
-        self.seen = {table: Seen(self.connection, table) for table in tables}
         self._begun_empty = {
             table
             for table in tables
             if not self.connection.execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(table.stored)})").fetchone()[0]
         }
+        self.seen = {table: Seen(self.connection, table, empty=table in self._begun_empty) for table in tables}
         self.connection.execute("CREATE TABLE IF NOT EXISTS temp.unmatched (raw_hash INTEGER PRIMARY KEY)")
 
     def spare(self, table: Table, keys: Sequence[tuple[int | str, ...]]) -> None:
@@ -387,12 +427,16 @@ class Store:
 
     def live(self, table: Table, partitions: Sequence[str] | None = None) -> int:
         """How many rows of some partitions (None: of all) have not vanished."""
+        asked = (table, None if partitions is None else tuple(partitions))
+        if self.connection.in_transaction and asked in self._live:
+            return self._live[asked]
         where, values = table.where(partitions)
         # two counts from indexes instead of one from the rows
         sql = f"SELECT count(*) FROM {quoted(table.stored)} WHERE {where}"
         (there,) = self.connection.execute(sql, values).fetchone()
         (gone,) = self.connection.execute(f"{sql} AND vanished_at IS NOT NULL", values).fetchone()
-        return int(there) - int(gone)
+        self._live[asked] = int(there) - int(gone)
+        return self._live[asked]
 
     def unseen(self, table: Table, where: Where, before: str, known: Fingerprints | None = None) -> Where | None:
         """The condition (on the table as `t`) for the live rows under another one that this run has not seen; None where
@@ -423,16 +467,19 @@ class Store:
 
     def vanish(self, table: Table, where: Where, now: str) -> int:
         """Marks the rows (of the table as `t`) under a condition as vanished and returns how many. Inside a transaction."""
+        self._live.clear()
         sql = f"UPDATE {quoted(table.stored)} AS t SET vanished_at = ? WHERE {where[0]}"
         return self.connection.execute(sql, (now, *where[1])).rowcount
 
     def vanish_keys(self, table: Table, keys: Sequence[int | str], now: str) -> int:
         """Marks rows by key as vanished and returns how many; for tables whose key is one column. Inside a transaction."""
+        self._live.clear()
         sql = f"UPDATE {quoted(table.stored)} SET vanished_at = ? WHERE {quoted(table.key[0])} = ? AND vanished_at IS NULL"
         return self.connection.executemany(sql, [(now, key) for key in keys]).rowcount
 
     def erase(self, table: Table, column: str, values: Sequence[int | str]) -> int:
         """Deletes rows and returns how many: for what must not be kept at all. Inside a transaction."""
+        self._live.clear()
         sql = f"DELETE FROM {quoted(table.stored)} WHERE {quoted(column)} = ?"
         if not values:
             return 0

@@ -67,7 +67,10 @@ class DmrWarmConfig(dg.Config):
     """Which downloads are asked for anew."""
 
     max_age_minutes: float | None = Field(
-        default=None, ge=0, description="What is older is asked for; each document's own age where not set"
+        default=None,
+        ge=0,
+        le=52_560_000,
+        description="What is older is asked for; each document's own age where not set",
     )
     force: bool = Field(default=False, description="Ask for all, whatever their age; polling floors hold")
     allow_smaller: bool = Field(default=False, description="Accept documents that have suddenly become small")
@@ -85,7 +88,9 @@ class DmrLoadConfig(dg.Config):
     mode: str = Field(default="auto", description="auto, parallel, sequential or streaming")
     chunk: int | None = Field(default=None, ge=1, description="Records that are handed on at a time")
     force: bool = Field(default=False, description="Read documents that have not changed, too")
-    days: float = Field(default=7.0, ge=0, description="Read again what was last read longer ago, though unchanged")
+    days: float = Field(
+        default=7.0, ge=0, le=36_500, description="Read again what was last read longer ago, though unchanged"
+    )
     limit: int | None = Field(default=None, ge=1, description="At most so many records of each document, for a try")
 
 

@@ -1,7 +1,7 @@
 """The raw downloads: one file a document, as it was served, and beside it a record of where it came from.
 
-A file is written aside, forced to the disk and renamed, so that what stands under its name is always a whole download;
-its record likewise, after it. Age is taken from the record: a file's own times change when it is copied. A file that
+A file and its record are both written aside and forced to the disk before either is renamed: what stands under its name
+is always a whole download, and a full disk changes neither of the two. Age is taken from the record: a file's own times change when it is copied. A file that
 is not the one its record describes (a crash between the two, a copy, damage) has no known age.
 """
 
@@ -12,6 +12,7 @@ import datetime as dt
 import os
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import msgspec
 from bdc_pipeline import settings
 from bdc_pipeline.sources.dmr.registries import Feed
 from bdc_pipeline.warehouse.documents import hash_of
+from bdc_pipeline.warehouse.records import BrokenDocument, read_records
 from bdc_pipeline.warehouse.table import parse_utc
 
 ABANDONED_SECONDS = 3600.0
@@ -33,7 +35,7 @@ class CacheError(settings.SettingsError):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Where a raw file came from.
 
-    Times are UTC texts: `fetched_at` when these bytes were sent, `checked_at` when the registry last sent them or said that
+    `url` is what was asked for, also where that was redirected. Times are UTC texts: `fetched_at` when these bytes were sent, `checked_at` when the registry last sent them or said that
     they are still the same. `sha256` is for people and other programs; `hash` is the one that is compared.
     """
 
@@ -54,6 +56,16 @@ class Cached:
 
     path: Path
     record: Record | None
+
+    def count(self) -> int:
+        """How many records it holds; where no record tells, those that can be found in it."""
+        if self.record is not None:
+            return self.record.records
+        found = 0
+        with contextlib.suppress(BrokenDocument, OSError), self.path.open("rb") as file:
+            for records in read_records(file):
+                found += len(records)
+        return found
 
     def age(self, now: dt.datetime) -> dt.timedelta | None:
         """How long ago the registry last vouched for it; None where that is not known, or lies ahead."""
@@ -105,8 +117,7 @@ class Cache:
             CacheError: it cannot be written; the one before stands.
         """
         self.make()
-        self._replace(self.path(feed), data)
-        self.note(feed, record)
+        self._replace({self.path(feed): data, self.record_path(feed): _encoded(record)})
 
     def note(self, feed: Feed, record: Record) -> None:
         """Puts a record in place of the one before.
@@ -114,7 +125,7 @@ class Cache:
         Raises:
             CacheError: it cannot be written.
         """
-        self._replace(self.record_path(feed), msgspec.json.format(msgspec.json.encode(record), indent=2))
+        self._replace({self.record_path(feed): _encoded(record)})
 
     def make(self) -> None:
         """Makes the directory, and removes what killed processes have left in it.
@@ -131,19 +142,30 @@ class Cache:
                 if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                     path.unlink()
 
-    def _replace(self, path: Path, data: bytes) -> None:
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except OSError as error:
+    def _replace(self, files: Mapping[Path, bytes]) -> None:
+        aside = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial") for path in files}
+        for path, data in files.items():
+            try:
+                with aside[path].open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                self._discard(aside.values())
+                raise self._error(path, error) from None
+        for path, written in aside.items():
+            try:
+                written.replace(path)
+            except OSError as error:
+                self._discard(aside.values())
+                raise self._error(path, error) from None
+        _sync_directory(self.directory)
+
+    @staticmethod
+    def _discard(paths: Iterable[Path]) -> None:
+        for path in paths:
             with contextlib.suppress(OSError):
-                aside.unlink()
-            raise self._error(path, error) from None
-        _sync_directory(path.parent)
+                path.unlink()
 
     @staticmethod
     def _error(path: Path, error: OSError) -> CacheError:
@@ -151,6 +173,10 @@ class Cache:
             f"{path} cannot be written ({error.strerror or error}); what was there stands. Free space, or name a directory that "
             "you can write to with BDC_CACHE_DIR."
         )
+
+
+def _encoded(record: Record) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=2)
 
 
 def _sync_directory(path: Path) -> None:

@@ -15,10 +15,10 @@ from bdc_pipeline.running import Stage, run_stages
 from bdc_pipeline.sources.assembly import files_of, read_states
 from bdc_pipeline.sources.dmr import assets
 from bdc_pipeline.sources.dmr import tables as t
-from bdc_pipeline.sources.dmr.loading import drain_options_for
 from bdc_pipeline.sources.dmr.modes import chosen
 from bdc_pipeline.sources.dmr.registries import REGISTRIES, feeds_of
 from bdc_pipeline.sources.dmr.warm import Warmed, WarmOptions
+from bdc_pipeline.warehouse.documents import drain_options_for
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport

@@ -16,35 +16,9 @@ from bdc_pipeline.sources.dmr.cache import Cache, Cached
 from bdc_pipeline.sources.dmr.reading import READERS, key_of, locations_of
 from bdc_pipeline.sources.dmr.registries import FEEDS, Feed
 from bdc_pipeline.warehouse.documents import Document, DocumentStream, Mode
-from bdc_pipeline.warehouse.drain import DrainOptions
 from bdc_pipeline.warehouse.ledger import PartitionState
 from bdc_pipeline.warehouse.stream import Checked, Event, Missing, Rows
 from bdc_pipeline.warehouse.table import Table
-
-ROWS_A_TRANSACTION = 20_000
-"""Outside of streaming: fewer, larger transactions cost a fifth less than those of 1,000 rows."""
-
-CACHE_KIB = 16_000
-"""What SQLite may keep in memory outside of streaming."""
-
-
-def drain_options_for(mode: Mode, options: DrainOptions) -> DrainOptions:
-    """How a load in a mode is drained; a commit interval that was set stays."""
-    interval = options.commit_interval if options.commit_interval != DrainOptions().commit_interval else None
-    if mode.kind == "streaming":
-        return _with(options, commit_interval=interval or mode.chunk)
-    return _with(options, commit_interval=interval or ROWS_A_TRANSACTION, cache_kib=CACHE_KIB)
-
-
-def _with(options: DrainOptions, *, commit_interval: int, cache_kib: int = DrainOptions().cache_kib) -> DrainOptions:
-    return DrainOptions(
-        commit_interval,
-        options.commit_seconds if commit_interval < ROWS_A_TRANSACTION else 10.0,
-        options.max_rejects,
-        options.max_vanish_share,
-        options.allow_vanish,
-        cache_kib,
-    )
 
 
 def too_old(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import cast
 
@@ -24,10 +25,20 @@ def available_memory(cgroup: Path = CGROUP) -> int:
     available = int(psutil.virtual_memory().available)
     try:
         limit = (cgroup / "memory.max").read_text().strip()
-        used = int((cgroup / "memory.current").read_text())
+        used = int((cgroup / "memory.current").read_text()) - _reclaimable(cgroup)
     except (OSError, ValueError):
         return available
     return min(available, max(0, int(limit) - used)) if limit.isdecimal() else available
+
+
+def _reclaimable(cgroup: Path) -> int:
+    """Bytes of files that were read, which count as used and are given up when memory is needed."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (cgroup / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "inactive_file":
+                return int(value)
+    return 0
 
 
 def suited_to(available: int) -> Mode:

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from bdc_pipeline.sources.dmr.reading import usual_mode
+
 EARTH_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
+
+_ROUNDING = 1e-9
+"""Degrees by which boxes are larger than what is calculated: 0.1 mm. The distance decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,11 @@ class Around:
     def boxes(self) -> list[tuple[float, float, float, float]]:
         """Boxes (south, north, west, east) that together hold the circle: two where it crosses 180 degrees."""
         angle = self.km / EARTH_KM
-        south, north = self.lat - math.degrees(angle), self.lat + math.degrees(angle)
+        south, north = self.lat - math.degrees(angle) - _ROUNDING, self.lat + math.degrees(angle) + _ROUNDING
         if south <= -90 or north >= 90 or angle >= math.pi / 2:
             return [(max(south, -90.0), min(north, 90.0), -180.0, 180.0)]
-        width = math.degrees(math.asin(math.sin(angle) / math.cos(math.radians(self.lat))))
+        # rounding may bring a circle that touches a pole above 1
+        width = math.degrees(math.asin(min(1.0, math.sin(angle) / math.cos(math.radians(self.lat))))) + _ROUNDING
         west, east = self.lon - width, self.lon + width
         if west < -180:
             return [(south, north, -180.0, east), (south, north, west + 360, 180.0)]
@@ -89,17 +95,17 @@ def near(
         connection: to a file with the tables of `tables.py`.
         around: the circle.
         band: only of this band, such as `70cm`.
-        mode: only with this mode, alone or among others, such as `DMR`.
+        mode: only with this mode, alone or among others, such as `DMR`; in any spelling that `reading.py` knows.
         hotspots: hotspots too.
     """
     connection.create_function("distance_km", 4, distance_km, deterministic=True)
     sql, further = _NEAR, list[str]()
     if band:
         sql += " AND r.band = ?"
-        further.append(band)
+        further.append(band.lower())
     if mode:
-        sql += " AND '/' || upper(r.mode) || '/' LIKE '%/' || ? || '/%'"
-        further.append(mode.upper())
+        sql += " AND instr('/' || upper(r.mode) || '/', '/' || ? || '/')"
+        further.append((usual_mode(mode) or mode).upper())
     if not hotspots:
         sql += " AND r.kind = 'repeater'"
     found: dict[tuple[str, str], Found] = {}

@@ -22,6 +22,7 @@ class Feed:
         floor: how long to wait between two requests at least, whatever is asked.
         max_age: how old the copy may be where nothing else is said.
         credit: whose data it is, to be named where the data is shown.
+        opening: the bracket that it begins with: an array's, or that of an object whose members are its elements.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Feed:
     floor: dt.timedelta
     max_age: dt.timedelta
     credit: str
+    opening: bytes = b"["
 
 
 _QUARTER = dt.timedelta(minutes=15)
@@ -52,6 +54,7 @@ BRANDMEISTER_TALKGROUPS = Feed(
     floor=_QUARTER,
     max_age=dt.timedelta(hours=24),
     credit="BrandMeister (brandmeister.network)",
+    opening=b"{",
 )
 # TGIF and hearham publish no floor; a minute keeps a loop of mistaken calls off them
 TGIF_TALKGROUPS = Feed(

@@ -15,7 +15,7 @@ from bdc_pipeline.sources.dmr.views import NOTES, VIEWS
 from bdc_pipeline.warehouse.table import ByValue, Schema, Table
 
 
-class Repeater(msgspec.Struct):
+class Repeater(msgspec.Struct, gc=False):
     """A repeater, or a hotspot that BrandMeister lists among them: one record of one registry, under its own id."""
 
     source: Annotated[str, Meta(description="The registry: brandmeister or hearham")]
@@ -71,7 +71,7 @@ class Repeater(msgspec.Struct):
     problem: Annotated[str | None, Meta(description="What of the record's fields could not be read")]
 
 
-class Talkgroup(msgspec.Struct):
+class Talkgroup(msgspec.Struct, gc=False):
     """A talkgroup of a network."""
 
     network: Annotated[str, Meta(description="The registry: brandmeister or tgif")]
@@ -86,7 +86,7 @@ class Talkgroup(msgspec.Struct):
     problem: Annotated[str | None, Meta(description="What of the record's fields could not be read")] = None
 
 
-class Location(msgspec.Struct):
+class Location(msgspec.Struct, gc=False):
     """A place that repeaters name: coordinates and a town. Its id follows from what it is."""
 
     id: Annotated[int, Meta(description="A hash of the other columns")]

@@ -1,7 +1,7 @@
 """Keeping the raw downloads fresh: what is older than asked for is asked for again, under the registries' own rules.
 
-A download replaces the last one only if it is whole and plausible: an array or object of JSON records to its end, not
-empty, not suddenly much smaller. Whatever else comes, the last good one stands, and the report says so.
+A download replaces the last one only if it is whole and plausible: the array or object that the registry publishes, to
+its end, with records of the kind that it holds, not empty, not suddenly much smaller. Whatever else comes, the last good one stands, and the report says so.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import msgspec
 from xxhash import xxh3_128
 
 from bdc_pipeline.fetching.answers import Answer, BadAnswer, FetchError
@@ -19,8 +20,11 @@ from bdc_pipeline.fetching.pacing import Pacer
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
 from bdc_pipeline.fetching.session import ApiSession
 from bdc_pipeline.sources.dmr.cache import Cache, Cached, CacheError, Record
+from bdc_pipeline.sources.dmr.reading import READERS
 from bdc_pipeline.sources.dmr.registries import Feed
+from bdc_pipeline.warehouse.documents import UNREADABLE
 from bdc_pipeline.warehouse.records import BrokenDocument, records_of
+from bdc_pipeline.warehouse.records import Record as JsonRecord
 from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import utc_text
 
@@ -124,6 +128,7 @@ class Warmer:
         backoff: float = 0.5,
     ) -> None:
         self.cache, self.options, self.stop, self.clock = cache, options, stop, clock
+        self._urls = dict(urls)
         self._sessions = {
             registry: ApiSession(
                 url,
@@ -180,45 +185,43 @@ class Warmer:
                     yield Warmed(feed, "failed", self.cache.look_up(feed), outcome.reason)
 
     def _one(self, feed: Feed) -> Warmed:
+        url = f"{self._urls[feed.registry]}/{feed.path}"
         cached = self.cache.look_up(feed)
-        if (reason := is_due(feed, cached, self.options, self.clock())) is not None:
+        # what another server sent is neither fresh nor told apart by that server's validators
+        ours = cached if cached and cached.record and cached.record.url == url else None
+        if (reason := is_due(feed, ours, self.options, self.clock())) is not None:
             return Warmed(feed, reason, cached)
-        before = cached.record if cached else None
+        before = ours.record if ours else None
         got = self._sessions[feed.registry].fetch(
-            "GET", feed.path, parse=lambda answer: _accepted(answer, before), headers=_conditions(before)
+            "GET", feed.path, parse=lambda answer: _accepted(feed, answer, before), headers=_conditions(before)
         )
         now = utc_text(self.clock())
         if before is not None and (got is None or got.hash == before.hash):
-            url, etag, modified = (got.url, got.etag, got.last_modified) if got else (before.url, None, None)
-            still = Record(
-                url=url,
-                fetched_at=before.fetched_at,
+            still = msgspec.structs.replace(
+                before,
                 checked_at=now,
-                bytes=before.bytes,
-                records=before.records,
-                hash=before.hash,
-                sha256=before.sha256,
-                etag=etag or before.etag,
-                last_modified=modified or before.last_modified,
+                etag=(got.etag if got else None) or before.etag,
+                last_modified=(got.last_modified if got else None) or before.last_modified,
             )
             self.cache.note(feed, still)
             return Warmed(feed, "not modified", Cached(self.cache.path(feed), still))
         if got is None:
             raise BadAnswer(f"{feed.name}: the registry answered 304, though nothing was said to be here.")
-        if problem := self._too_small(got, before):
+        if problem := self._too_small(got, cached):
             return Warmed(feed, "failed", cached, problem)
-        record = got.record(now)
+        record = got.record(url, now)
         self.cache.keep(feed, got.data, record)
         return Warmed(feed, "downloaded", Cached(self.cache.path(feed), record))
 
-    def _too_small(self, got: _Download, before: Record | None) -> str:
+    def _too_small(self, got: _Download, cached: Cached | None) -> str:
         if self.options.allow_smaller:
             return ""
         if got.records == 0:
             return "the registry sent an empty list"
-        if before is not None and got.records < SMALLEST_SHARE * before.records:
+        before = cached.count() if cached is not None else 0
+        if got.records < SMALLEST_SHARE * before:
             return (
-                f"the registry sent {got.records:,} records, where there were {before.records:,}. If the others are really "
+                f"the registry sent {got.records:,} records, where there were {before:,}. If the others are really "
                 "gone, run again with --allow-vanish"
             )
         return ""
@@ -231,13 +234,12 @@ class _Download:
     data: bytes
     records: int
     hash: str
-    url: str
     etag: str | None
     last_modified: str | None
 
-    def record(self, now: str) -> Record:
+    def record(self, url: str, now: str) -> Record:
         return Record(
-            url=self.url,
+            url=url,
             fetched_at=now,
             checked_at=now,
             bytes=len(self.data),
@@ -259,26 +261,47 @@ def _conditions(before: Record | None) -> dict[str, str]:
     return found
 
 
-def _accepted(answer: Answer, before: Record | None) -> _Download | None:
+def _accepted(feed: Feed, answer: Answer, before: Record | None) -> _Download | None:
     """A whole document, or None for one that has not changed.
 
     Raises:
-        BadAnswer: it is no document, or not a whole one.
+        BadAnswer: it is no document, or not a whole one, or of something else.
     """
     if answer.status == 304:
         return None
     digest = xxh3_128(answer.content).hexdigest()
-    if before is not None and digest == before.hash:
-        records = before.records
-    else:
-        try:
-            records = sum(map(len, records_of(answer.content)))
-        except BrokenDocument as broken:
-            raise BadAnswer(f"what came is no whole document: {broken}.") from None
+    records = before.records if before is not None and digest == before.hash else _count(feed, answer)
     headers = answer.headers
-    return _Download(answer.content, records, digest, answer.url, headers.get("ETag"), headers.get("Last-Modified"))
+    return _Download(answer.content, records, digest, headers.get("ETag"), headers.get("Last-Modified"))
 
 
+def _count(feed: Feed, answer: Answer) -> int:
+    """How many records a document has; the first that can be read shows that it is the right one.
+
+    A message such as `{"message": "slow down"}` is well-formed JSON too.
+    """
+    count, is_right = 0, False
+    try:
+        for records in records_of(answer.content):
+            count += len(records)
+            is_right = is_right or any(_is_readable(feed, record) for record in records)
+    except BrokenDocument as broken:
+        raise BadAnswer(f"what came is no whole document: {broken}.") from None
+    has_shape = answer.content.removeprefix(_MARK).lstrip()[:1] == feed.opening
+    if not has_shape or (count and not is_right):
+        raise BadAnswer(f"what came is no list of {feed.holds}: '{answer.text_start(60)}'.")
+    return count
+
+
+def _is_readable(feed: Feed, record: JsonRecord) -> bool:
+    try:
+        READERS[feed.name](record)
+    except UNREADABLE:
+        return False
+    return True
+
+
+_MARK = b"\xef\xbb\xbf"
 _UNITS = (("days", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
