@@ -303,10 +303,11 @@ class Completeness:
     def _vanish(self, table: Table, partition: str | None, now: str, counts: TableCounts) -> bool:
         """Marks the partition's rows that a full listing did not bring. False: too many, so none was marked."""
         rejects = self._reject_keys[table.name]
-        if () in rejects.get(partition, ()) or () in rejects.get(None, ()):
-            return True  # a rejected record without a readable key may be any of the rows that did not come
-        if self._came(table, partition) == self.store.live(table, _keys((partition,))):
-            return True  # as many live as came: no need to look which did not
+        # a rejected record without a readable key may be any of the rows that did not come
+        unreadable = () in rejects.get(partition, ()) or () in rejects.get(None, ())
+        # as many live as came: no need to look which did not
+        if unreadable or self._came(table, partition) == self.store.live(table, _keys((partition,))):
+            return True
         of_partition = table.where(_keys((partition,)))
         known = self._known[table.name].get(partition)
         where = self.store.unseen(table, of_partition, self.started_at, known)
