@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from bdc_pipeline.commands.dmr import dmr, sync_dmr, warm
+from bdc_pipeline.commands.gitlab import sync_gitlab
 from bdc_pipeline.commands.options import HELP
 from bdc_pipeline.commands.outcome import stop_on_signals, told_in_sentences
 from bdc_pipeline.commands.properties import sync_properties
@@ -46,6 +47,7 @@ def sync() -> None:
     """Brings the copy of a source up to date."""
 
 
+sync.add_command(sync_gitlab)
 sync.add_command(sync_properties)
 sync.add_command(sync_dmr)
 main.add_command(warm)

@@ -1,11 +1,12 @@
 """`bdc-pipeline demo`: a sandbox with generated data on a free loopback port, and syncs of every source from it.
 
 The first sync of a source copies everything, the second finds nothing to do, the third brings what has changed in
-between. The registries' polling floors hold here too, so their third sync would be refused; they have two.
+between. The registries' polling floors hold here too, so their third sync would be refused; they and GitLab have two.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import time
@@ -23,6 +24,8 @@ from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
 from bdc_pipeline.sources.dmr import assets as dmr
 from bdc_pipeline.sources.dmr import command as dmr_command
 from bdc_pipeline.sources.dmr.warm import WarmOptions
+from bdc_pipeline.sources.gitlab import assets as gitlab
+from bdc_pipeline.sources.gitlab import command as gitlab_command
 from bdc_pipeline.sources.properties import assets as properties
 from bdc_pipeline.sources.properties import command as properties_command
 from bdc_pipeline.sources.sonar import assets as sonar
@@ -34,6 +37,9 @@ Scale = Literal["small", "medium", "large"]
 
 CHANGED = 0.01
 """The share of the records that changes before the third sync."""
+
+GENERATED = (dt.date(2026, 5, 18), dt.date(2026, 6, 1))
+"""Days of GitLab's generated pipelines, which all end here."""
 
 UNHURRIED = "1000"
 """Requests a second to the sandbox, where a public service would be asked more slowly."""
@@ -66,6 +72,18 @@ def _sync_sonar(turn: Turn) -> SyncReport:
     return sonar_command.sync(asked, turn.on_progress, turn.started)
 
 
+def _sync_gitlab(turn: Turn) -> SyncReport:
+    asked = gitlab_command.GitLabSync(
+        database=turn.database,
+        resource=gitlab.GitLabResource(),
+        config=gitlab.GitLabSyncConfig(),
+        drain=DrainOptions(),
+        first=GENERATED[0],
+        last=GENERATED[1],
+    )
+    return gitlab_command.sync(asked, turn.on_progress, turn.started)
+
+
 def _sync_properties(turn: Turn) -> SyncReport:
     asked = properties_command.PropertiesSync(
         database=turn.database,
@@ -91,6 +109,7 @@ SHOWN = (
         "SELECT status, count(*) FROM live_customers GROUP BY 1",
         lambda sandbox: sandbox.change(share=CHANGED),
     ),
+    Shown("gitlab", _sync_gitlab, "SELECT status, count(*), round(avg(duration)) FROM live_jobs GROUP BY 1"),
     Shown(
         "properties",
         _sync_properties,
@@ -111,6 +130,8 @@ def addresses(sandbox: Sandbox) -> Mapping[str, str]:
     return {
         settings.SONAR_URL.name: sandbox.sonar_url,
         settings.SONAR_TOKEN.name: sandbox.token,
+        settings.GITLAB_URL.name: sandbox.source("gitlab").url,
+        settings.GITLAB_TOKEN.name: sandbox.token,
         settings.BOLIGSIDEN_URL.name: sandbox.source("boligsiden").url,
         settings.BOLIGSIDEN_REQUESTS_PER_SECOND.name: UNHURRIED,
         settings.BRANDMEISTER_URL.name: sandbox.source("brandmeister").url,
@@ -123,7 +144,8 @@ def point_at(sandbox: Sandbox, data: Path) -> None:
     """Sets the variables of this process to a sandbox and to a directory of its own."""
     os.environ |= addresses(sandbox)
     os.environ[settings.BDC_DATA_DIR.name] = str(data)
-    os.environ.pop(settings.BDC_CACHE_DIR.name, None)
+    for setting in (settings.BDC_CACHE_DIR, settings.GITLAB_PROJECTS):
+        os.environ.pop(setting.name, None)
 
 
 def run(scale: Scale, latency_ms: int) -> int:

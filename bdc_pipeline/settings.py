@@ -40,6 +40,28 @@ BOLIGSIDEN_URL = Setting("BOLIGSIDEN_URL", "https://api.boligsiden.dk", "Boligsi
 BOLIGSIDEN_REQUESTS_PER_SECOND = Setting(
     "BOLIGSIDEN_REQUESTS_PER_SECOND", "10", "Upper limit of requests a second to Boligsiden, which is a public service"
 )
+GITLAB_URL = Setting("GITLAB_URL", "https://gitlab.com", "Your GitLab instance")
+GITLAB_TOKEN = Setting(
+    "GITLAB_TOKEN", "", "A personal, group or project access token with the scope `read_api`", secret=True
+)
+GITLAB_PROJECTS = Setting(
+    "GITLAB_PROJECTS", "", "Ids or paths of projects, with commas; empty for all that the token is a member of"
+)
+GITLAB_WORKERS = Setting("GITLAB_WORKERS", "20", "Requests to GitLab at the same time, where no option says otherwise")
+GITLAB_REQUESTS_PER_SECOND = Setting(
+    "GITLAB_REQUESTS_PER_SECOND", "", "Upper limit of requests a second to GitLab; empty for none but the adaptive one"
+)
+GITLAB_PROJECTS_AT_ONCE = Setting(
+    "GITLAB_PROJECTS_AT_ONCE", "", "Projects that are fetched from at the same time; empty for any number"
+)
+GITLAB_PIPELINES_AT_ONCE = Setting(
+    "GITLAB_PIPELINES_AT_ONCE", "", "Pipelines of one project that are fetched at the same time; empty for any number"
+)
+GITLAB_JOBS_AT_ONCE = Setting(
+    "GITLAB_JOBS_AT_ONCE",
+    "",
+    "Jobs of one project whose logs or archives are fetched at the same time; empty for any number",
+)
 BRANDMEISTER_URL = Setting("BRANDMEISTER_URL", "https://api.brandmeister.network", "BrandMeister's API")
 TGIF_URL = Setting("TGIF_URL", "https://api.tgif.network", "TGIF's API")
 HEARHAM_URL = Setting("HEARHAM_URL", "https://hearham.com", "hearham's repeater directory")
@@ -56,6 +78,14 @@ SETTINGS: tuple[Setting, ...] = (
     SONAR_REQUESTS_PER_SECOND,
     BOLIGSIDEN_URL,
     BOLIGSIDEN_REQUESTS_PER_SECOND,
+    GITLAB_URL,
+    GITLAB_TOKEN,
+    GITLAB_PROJECTS,
+    GITLAB_WORKERS,
+    GITLAB_REQUESTS_PER_SECOND,
+    GITLAB_PROJECTS_AT_ONCE,
+    GITLAB_PIPELINES_AT_ONCE,
+    GITLAB_JOBS_AT_ONCE,
     BRANDMEISTER_URL,
     TGIF_URL,
     HEARHAM_URL,
@@ -63,7 +93,12 @@ SETTINGS: tuple[Setting, ...] = (
     DAGSTER_HOME,
 )
 
-DATABASE_FILES: Mapping[str, str] = {"sonar": "bdc_cache.db", "properties": "properties.db", "dmr": "dmr.db"}
+DATABASE_FILES: Mapping[str, str] = {
+    "sonar": "bdc_cache.db",
+    "gitlab": "gitlab.db",
+    "properties": "properties.db",
+    "dmr": "dmr.db",
+}
 """The file of each source, in the data directory."""
 
 LOG_FILE = "bdc_cache.log"
@@ -173,6 +208,76 @@ def dmr_urls() -> dict[str, str]:
     """
     named = {"brandmeister": BRANDMEISTER_URL, "tgif": TGIF_URL, "hearham": HEARHAM_URL}
     return {name: checked_url(setting.name, read(setting)) for name, setting in named.items()}
+
+
+@dataclass(frozen=True)
+class GitLabSettings:
+    """How to reach GitLab, and what of it. Its repr hides the token. None: no limit of that kind."""
+
+    url: str
+    token: str
+    projects: tuple[str, ...]
+    workers: int
+    requests_per_second: float | None
+    projects_at_once: int | None
+    pipelines_at_once: int | None
+    jobs_at_once: int | None
+
+    def __repr__(self) -> str:
+        return f"GitLabSettings(url={self.url!r}, token='***', projects={self.projects}, workers={self.workers})"
+
+
+def gitlab() -> GitLabSettings:
+    """GitLab's address, token, projects and limits.
+
+    Raises:
+        SettingsError: one is missing or cannot be used.
+    """
+    url = checked_url(GITLAB_URL.name, read(GITLAB_URL))
+    token = read(GITLAB_TOKEN)
+    if not token:
+        raise SettingsError(
+            "GITLAB_TOKEN is not set. Create an access token with the read_api scope in your GitLab preferences and export it, "
+            "or run 'bdc-pipeline demo' for generated data."
+        )
+    if any(character.isspace() or not character.isprintable() for character in token) or not token.isascii():
+        raise SettingsError("GITLAB_TOKEN holds blanks or control characters. Export it again without them.")
+    names = tuple(dict.fromkeys(name.strip().strip("/") for name in read(GITLAB_PROJECTS).split(",") if name.strip()))
+    for name in names:
+        check_project(GITLAB_PROJECTS.name, name)
+    return GitLabSettings(
+        url=url,
+        token=token,
+        projects=names,
+        workers=int(_number(GITLAB_WORKERS, read(GITLAB_WORKERS), whole=True)),
+        requests_per_second=_optional(GITLAB_REQUESTS_PER_SECOND),
+        projects_at_once=_optional_whole(GITLAB_PROJECTS_AT_ONCE),
+        pipelines_at_once=_optional_whole(GITLAB_PIPELINES_AT_ONCE),
+        jobs_at_once=_optional_whole(GITLAB_JOBS_AT_ONCE),
+    )
+
+
+def check_project(where: str, name: str) -> None:
+    """Refuses what is neither an id nor a path of a project.
+
+    Raises:
+        SettingsError: says what it is like.
+    """
+    if not name.isdecimal() and ("/" not in name or "://" in name or any(character.isspace() for character in name)):
+        raise SettingsError(
+            f"{where} holds '{name}', which is no project. A project is named by its id, such as 278964, or by its path with "
+            "the group, such as gitlab-org/gitlab."
+        )
+
+
+def _optional(setting: Setting) -> float | None:
+    text = read(setting)
+    return _number(setting, text) if text else None
+
+
+def _optional_whole(setting: Setting) -> int | None:
+    text = read(setting)
+    return int(_number(setting, text, whole=True)) if text else None
 
 
 def checked_url(name: str, url: str) -> str:

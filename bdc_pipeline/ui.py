@@ -31,6 +31,8 @@ STOP_SECONDS = 15.0
 
 ADDRESSES = (
     settings.SONAR_URL,
+    settings.GITLAB_URL,
+    settings.GITLAB_TOKEN,
     settings.BOLIGSIDEN_URL,
     settings.BRANDMEISTER_URL,
     settings.TGIF_URL,
@@ -96,6 +98,8 @@ def _something_to_ask(instance: dg.DagsterInstance) -> Iterator[None]:
     if is_live():
         if settings.is_set(settings.SONAR_URL):
             settings.sonar()
+        if settings.is_set(settings.GITLAB_TOKEN):
+            settings.gitlab()
         settings.properties()
         settings.dmr_urls()
         yield

@@ -80,6 +80,7 @@ def make_targets() -> str:
 
 COMMANDS = (
     ("sync", "sonar"),
+    ("sync", "gitlab"),
     ("sync", "properties"),
     ("sync", "dmr"),
     ("warm", "dmr"),

@@ -143,7 +143,7 @@ def test_resources_can_be_replaced_and_the_others_stay() -> None:
 
 
 def test_sensors_are_off_until_somebody_switches_them_on() -> None:
-    assert [sensor.name for sensor in defs.sensors or ()] == ["sonar_new_blocks"]
+    assert [sensor.name for sensor in defs.sensors or ()] == ["sonar_new_blocks", "gitlab_activity"]
     assert {sensor.default_status for sensor in defs.sensors or ()} == {dg.DefaultSensorStatus.STOPPED}
 
 

@@ -103,7 +103,9 @@ def test_the_demo_ends_well(ran: Ran) -> None:
     assert "Traceback" not in ran.output + ran.errors
 
 
-@pytest.mark.parametrize(("schema", "syncs"), [(t.SCHEMA, 3), (PROPERTIES, 3), (DMR, 2)], ids=["sonar", "properties", "dmr"])
+@pytest.mark.parametrize(
+    ("schema", "syncs"), [(t.SCHEMA, 3), (PROPERTIES, 3), (DMR, 2)], ids=["sonar", "properties", "dmr"]
+)
 def test_every_source_is_synced_first_whole_then_for_nothing(ran: Ran, schema: Schema, syncs: int) -> None:
     found = ran.syncs_of(schema.source)
     assert len(found) == syncs
@@ -168,7 +170,7 @@ def test_nothing_is_left_but_the_copy(ran: Ran) -> None:
     assert not (ran.root / "dagster").exists(), "generated partitions do not get among real runs"
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_a_question_that_the_demo_proposes_has_an_answer(ran: Ran, number: int) -> None:
     line = [line.strip() for line in ran.output.splitlines() if line.strip().startswith("python3 -c ")][number]
     done = subprocess.run(

@@ -105,7 +105,14 @@ def test_options_survive_the_command_line(options: SandboxOptions) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--fault", "oops"], ["--page-cap", "0"], ["--customers", "3"], ["--devices", "3"], ["--rate-limit", "0"], ["--paging-change", "{}"]],
+    [
+        ["--fault", "oops"],
+        ["--page-cap", "0"],
+        ["--customers", "3"],
+        ["--devices", "3"],
+        ["--rate-limit", "0"],
+        ["--paging-change", "{}"],
+    ],
 )
 def test_arguments_that_do_not_fit_are_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(click.UsageError):

@@ -72,9 +72,21 @@ class Discovery:
             return _errors(f"Query has complexity of {score}, which exceeds max complexity of {self.limit}")
         root = _Root(self, score)
         result = execute_sync(
-            _schema(), document, root_value=root, variable_values=dict(variables or {}), operation_name=operation
+            _schema(),
+            document,
+            root_value=root,
+            variable_values=dict(variables or {}),
+            operation_name=operation,
+            field_resolver=_resolve,
         )
         return dict(result.formatted)
+
+
+def _resolve(parent: Any, info: GraphQLResolveInfo, /, **arguments: Any) -> Any:
+    """As graphql-core's own resolver, which takes no argument of the name `source`."""
+    name = info.field_name
+    value = parent.get(name) if isinstance(parent, Mapping) else getattr(parent, name, None)
+    return value(info, **arguments) if callable(value) else value
 
 
 class _Root:

@@ -1,0 +1,244 @@
+"""Requests to GitLab: pages of lists, single objects, logs, archives, and GraphQL for discovery.
+
+What an answer means is decided here; what becomes of it is not. A body that is not what was asked for (an HTML page, half a
+document) is tried again, since GitLab sends such with a status of 200.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from bdc_pipeline.fetching.addresses import origin_of
+from bdc_pipeline.fetching.answers import Answer, BadAnswer, Refused
+from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.warehouse.stream import Effort
+
+PAGE_SIZE = 100
+"""Rows a page: GitLab gives no more, and 20 unless asked."""
+
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list. `total` and `pages` are None where GitLab does not count; `at` is the server's time (UTC)."""
+
+    rows: list[Any]
+    next: str | None
+    total: int | None
+    pages: int | None
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Some or all bytes of a file: from where they are, and how long the whole is."""
+
+    content: bytes
+    start: int
+    total: int
+
+
+class GitLabClient:
+    """Asks one GitLab.
+
+    Args:
+        session: for what is JSON; its base address is the instance's.
+        files: for logs and archives, with a limit of bytes of its own.
+    """
+
+    def __init__(self, session: ApiSession, files: ApiSession | None = None) -> None:
+        self.session = session
+        self._files = files or session
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self.session.close()
+        self._files.close()
+
+    def effort(self) -> Effort:
+        """What has been sent and received."""
+        total = Effort()
+        for session in {id(one): one for one in (self.session, self._files)}.values():
+            stats = session.stats.snapshot()
+            total += Effort(stats.requests, stats.retries, stats.bytes)
+        return total
+
+    # -- JSON --------------------------------------------------------------------------------------------------
+
+    def page(self, path: str, params: Mapping[str, Any] | None = None) -> Page:
+        """A page of a list: a path below /api/v4 with its parameters, or the link of the page before.
+
+        Raises:
+            FetchError: it did not come.
+        """
+        return self.session.fetch("GET", self._address(path), params=params, parse=self._read_page)
+
+    def every(self, path: str, params: Mapping[str, Any]) -> tuple[list[Any], int | None]:
+        """All rows of a short list, page after page, and how many GitLab counts.
+
+        Raises:
+            FetchError: a page did not come, or there are fewer rows than GitLab counts, three times.
+        """
+        for _ in range(3):
+            page = self.page(path, {**params, "per_page": PAGE_SIZE})
+            rows, total = list(page.rows), page.total
+            while page.next is not None:
+                page = self.page(page.next)
+                rows += page.rows
+                total = page.total if page.total is not None else total
+            if total is None or len({_identity(row) for row in rows}) >= total:
+                return rows, total
+        raise BadAnswer(f"{path} counts {total} rows and lists {len({_identity(row) for row in rows})}, three times.")
+
+    def one(self, path: str) -> dict[str, Any]:
+        """One object.
+
+        Raises:
+            FetchError: it did not come; `Refused` with status 404 where there is none.
+        """
+        return self.session.fetch("GET", self._address(path), parse=_read_object)
+
+    def project(self, name: str) -> dict[str, Any]:
+        """A project by its id or path.
+
+        Raises:
+            FetchError: it did not come.
+        """
+        return self.one(f"projects/{quote(name, safe='')}")
+
+    def changed_since(self, since: Mapping[int, str], children: bool = True) -> set[int] | None:  # noqa: FBT001, FBT002
+        """Which of some projects have had a pipeline change, by GraphQL; at most 100 projects.
+
+        A project that is not in the answer counts as changed: its list then says why. None where GraphQL is no help: off, refused,
+        or over its limit of complexity.
+
+        Args:
+            since: by project, from when on (UTC). GraphQL is asked about the earliest of them.
+            children: ask for child pipelines too, which lists leave out.
+
+        Raises:
+            FetchError: no answer came.
+        """
+        text = _DISCOVERY % (_CHILDREN if children else "")
+        ids = [f"gid://gitlab/Project/{project}" for project in since]
+        body = {"query": text, "variables": {"ids": ids, "since": min(since.values()), "n": len(ids)}}
+        try:
+            found = self.session.fetch("POST", "/api/graphql", json=body, parse=_read_object, attempts=2)
+        except (Refused, BadAnswer):
+            return None
+        return _changed(found, since)
+
+    # -- bytes -------------------------------------------------------------------------------------------------
+
+    def log(self, project_id: int, job_id: int) -> bytes:
+        """A job's log, whole; empty where there is none.
+
+        Raises:
+            FetchError: it did not come; `Refused` with status 200 where it is over the limit of bytes.
+        """
+        return self._files.fetch(
+            "GET", self._address(f"projects/{project_id}/jobs/{job_id}/trace"), parse=lambda answer: answer.content
+        )
+
+    def archive(self, project_id: int, job_id: int, first: int | None = None, last: int | None = None) -> Bytes:
+        """Bytes of a job's archive: all, from `first` to `last`, or with `last` alone so many from the end.
+
+        A server that knows no ranges sends the whole.
+
+        Raises:
+            FetchError: it did not come; `Refused` with status 404 where it is gone.
+        """
+        headers = (
+            {}
+            if last is None
+            else {"Range": f"bytes={'' if first is None else first}-{last}", "Accept-Encoding": "identity"}
+        )
+        return self._files.fetch(
+            "GET", self._address(f"projects/{project_id}/jobs/{job_id}/artifacts"), headers=headers, parse=_read_bytes
+        )
+
+    # -- answers -----------------------------------------------------------------------------------------------
+
+    def _address(self, path: str) -> str:
+        return path if "://" in path else f"/api/v4/{path}"
+
+    def _read_page(self, answer: Answer) -> Page:
+        try:
+            rows = msgspec.json.decode(answer.content, type=list[Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise BadAnswer(f"a list was expected, not {answer.text_start(80)!r}") from None
+        headers = answer.headers
+        found = _NEXT.search(headers.get("Link", ""))
+        following = found[1] if found and rows else None
+        if following is not None and origin_of(following) != origin_of(self.session.base_url):
+            raise BadAnswer(f"the link to the next page leads to {urlsplit(following).netloc}, which is another host")
+        total, pages = (_count(headers.get(name)) for name in ("X-Total", "X-Total-Pages"))
+        return Page(rows, following, total, pages, self.session.server_time or dt.datetime.now(dt.UTC))
+
+
+_DISCOVERY = """query ($ids: [ID!], $since: Time, $n: Int) {
+  projects(ids: $ids, first: $n) { nodes { id own: pipelines(updatedAfter: $since, first: 1) { nodes { id } }%s } }
+}"""
+_CHILDREN = """
+    children: pipelines(updatedAfter: $since, source: "parent_pipeline", first: 1) { nodes { id } }"""
+
+
+def _changed(found: Mapping[str, Any], since: Iterable[int]) -> set[int] | None:
+    if found.get("errors"):
+        return None
+    changed = set(since)
+    try:
+        for node in found["data"]["projects"]["nodes"]:
+            lists = [value for key, value in node.items() if key != "id"]
+            if lists and all(one is not None and one["nodes"] == [] for one in lists):
+                changed.discard(int(node["id"].rpartition("/")[2]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return changed
+
+
+def _read_object(answer: Answer) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(answer.content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadAnswer(f"an object was expected, not {answer.text_start(80)!r}") from None
+
+
+def _read_bytes(answer: Answer) -> Bytes:
+    if answer.status != 206:
+        return Bytes(answer.content, 0, len(answer.content))
+    told = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    if told is None or told[3] == "*" or int(told[2]) - int(told[1]) + 1 != len(answer.content):
+        raise BadAnswer(
+            f"the range that came is not the one that Content-Range tells: {answer.headers.get('Content-Range')!r}"
+        )
+    return Bytes(answer.content, int(told[1]), int(told[3]))
+
+
+def _count(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdecimal() else None
+
+
+def _identity(row: Any) -> Any:
+    return row.get("id") if isinstance(row, dict) else id(row)
+
+
+def is_of_project(error: Exception) -> bool:
+    """Whether an error concerns a whole project: the token may not read its CI, or it is hidden."""
+    if not isinstance(error, Refused):
+        return False
+    return error.status == 403 or (error.status == 404 and "Project Not Found" in str(error))
+
+
+def by_hundreds(projects: Sequence[int]) -> Iterable[Sequence[int]]:
+    """Projects in groups that one query may ask for."""
+    return (projects[at : at + PAGE_SIZE] for at in range(0, len(projects), PAGE_SIZE))

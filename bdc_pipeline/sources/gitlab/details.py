@@ -1,0 +1,298 @@
+"""The fetch of what hangs on jobs and pipelines: logs and test reports. Each is fetched once; what GitLab has no more is kept."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from bdc_pipeline.fetching.answers import Refused
+from bdc_pipeline.fetching.pool import Spawn, Stop
+from bdc_pipeline.sources.gitlab import logs, records
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps
+from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
+from bdc_pipeline.sources.gitlab.plan import CHECKED_LATE, Unit, UnitsPlan
+from bdc_pipeline.warehouse.stream import Event, Rows
+from bdc_pipeline.warehouse.table import Table
+
+LARGE = 8 * 1024 * 1024
+"""Bytes from which on a file is large: two of these are fetched at the same time, however many slots there are."""
+
+
+class Forbidden(Exception):  # noqa: N818  (says what happened)
+    """The token may not read this log or archive, though it may read the project's pipelines."""
+
+
+class UnitsStream(GitLabStream):
+    """Fetches a plan's units, one request or two of each; `what` is how one is called in messages."""
+
+    what = "unit"
+
+    def __init__(
+        self,
+        client: GitLabClient,
+        tables: tuple[Table, ...],
+        plan: UnitsPlan,
+        *,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(
+            client,
+            tables,
+            plan.days,
+            plan.names,
+            workers=workers,
+            stop=stop,
+            limited=plan.limited,
+            open_days=plan.open_days,
+            caps=caps,
+        )
+        self.plan = plan
+        self._readable: set[int] = set()
+
+    def work(self) -> Iterator[Event]:
+        """What is to be marked, then all units."""
+        if self.plan.again:
+            yield Rows(self.tables[0], self.plan.again)
+            self.count(self.tables[0], len(self.plan.again))
+        self.count(self.tables[0], len(self.plan.units))
+        for table in self.tables[1:]:
+            self.count(table, None if self.plan.units else 0)
+        yield from self.round(self._task(unit) for unit in self.plan.units)
+
+    def _task(self, unit: Unit) -> UnitTask:
+        def run(_: Spawn[Any]) -> Iterable[Event]:
+            return self.fetch(unit)
+
+        name = f"{self.what} {unit.id} of {self.name_of(unit.project_id)}"
+        return UnitTask(name, run, unit.project_id, (unit.day,), unit)
+
+    def fetch(self, unit: Unit) -> Iterable[Event]:
+        """What a unit brings, as events; called by the pool's threads."""
+        raise NotImplementedError
+
+    def requested(self, unit: Unit, request: Callable[[], Any]) -> Any:
+        """Makes a request for a file, which may be forbidden by itself: a log of a job with debugging on.
+
+        Raises:
+            FetchError: nothing came.
+            Forbidden: the token may not read this one, though it may read the project's pipelines.
+        """
+        return self.asked(unit.project_id, lambda: self._told_apart(unit, request))
+
+    def _told_apart(self, unit: Unit, request: Callable[[], Any]) -> Any:
+        try:
+            return request()
+        except Refused as refused:
+            if refused.status != 403:
+                raise
+            if unit.project_id not in self._readable:
+                # raises where it is the project that is refused
+                self.client.page(f"projects/{unit.project_id}/pipelines", {"per_page": 1})
+                self._readable.add(unit.project_id)
+            raise Forbidden(str(refused)) from None
+
+
+# -- logs ------------------------------------------------------------------------------------------------------
+
+
+class LogsStream(UnitsStream):
+    """Fetches logs.
+
+    Args:
+        client: where to ask.
+        plan: the jobs.
+        stored: rows of logs that are asked for again, by job, read when they are needed.
+        most_bytes: larger ones are marked and left out.
+        now: the time (UTC).
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
+    """
+
+    what = "log of job"
+
+    def __init__(
+        self,
+        client: GitLabClient,
+        plan: UnitsPlan,
+        *,
+        stored: Mapping[int, r.JobLog],
+        most_bytes: int,
+        now: str,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(client, t.OF_LOGS, plan, workers=workers, stop=stop, caps=caps)
+        self._stored, self._most, self._now = stored, most_bytes, now
+        self._large = threading.Semaphore(2)
+
+    def fetch(self, unit: Unit) -> Iterable[Event]:
+        """A log, or why there is none."""
+        if unit.size is not None and unit.size > self._most:
+            return [Rows(t.JOB_LOGS, [_without(unit, "too_large", unit.size)])]
+        if (unit.size or 0) > LARGE:
+            with self._large:
+                return [Rows(t.JOB_LOGS, [self._log(unit)])]
+        return [Rows(t.JOB_LOGS, [self._log(unit)])]
+
+    def _log(self, unit: Unit) -> r.JobLog:
+        try:
+            raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id))
+        except Refused as refused:
+            state = {200: "too_large", 404: "missing"}.get(refused.status)
+            if state is None or is_of_project(refused):
+                raise
+            return self._kept(unit) if state == "missing" and unit.stored else _without(unit, state, unit.size)
+        except Forbidden:
+            return _without(unit, "forbidden", unit.size)
+        if len(raw) > self._most:
+            return _without(unit, "too_large", len(raw))
+        if raw:
+            return self._row(unit, raw)
+        if unit.stored:
+            return self._kept(unit)
+        # 200 without a byte: no log yet, or erased. With an artifact of a log there is one
+        return _without(unit, "partial" if unit.size else "empty", unit.size)
+
+    def _kept(self, unit: Unit) -> r.JobLog:
+        """The stored log, marked: GitLab has it no more."""
+        return msgspec.structs.replace(self._stored[unit.id], gone_at=self._now, day=unit.day)
+
+    def _row(self, unit: Unit, raw: bytes) -> r.JobLog:
+        found = logs.parsed(raw)
+        return r.JobLog(
+            id=unit.id,
+            pipeline_id=unit.pipeline_id,
+            project_id=unit.project_id,
+            day=unit.day,
+            state="partial" if self._is_partial(unit, len(raw)) else "complete",
+            gone_at=None,
+            size=found.size,
+            sha256=found.sha256,
+            lines=found.lines,
+            invalid_bytes=found.invalid_bytes,
+            sections=msgspec.json.encode(found.sections).decode(),
+            error_lines="\n".join(found.error_lines),
+            text=found.text,
+            text_cut=found.text_cut,
+            raw=logs.compressed(raw),
+        )
+
+    def _is_partial(self, unit: Unit, size: int) -> bool:
+        """Whether a log is shorter than its artifact, or too young to be sure that it is whole."""
+        if unit.size is not None:
+            return size < unit.size
+        return records.shifted(unit.as_of, records.seconds(CHECKED_LATE)) > self._now if unit.as_of else False
+
+
+def _without(unit: Unit, state: str, size: int | None) -> r.JobLog:
+    """A row that says why there is no log."""
+    return r.JobLog(
+        id=unit.id,
+        pipeline_id=unit.pipeline_id,
+        project_id=unit.project_id,
+        day=unit.day,
+        state=state,
+        gone_at=None,
+        size=size if size is not None and state == "too_large" else None,
+        sha256=None,
+        lines=None,
+        invalid_bytes=None,
+        sections=None,
+        error_lines=None,
+        text=None,
+        text_cut=False,
+        raw=None,
+    )
+
+
+# -- tests -----------------------------------------------------------------------------------------------------
+
+
+class TestsStream(UnitsStream):
+    """Fetches test reports; where the cases have expired, the counts that are left.
+
+    Args:
+        client: where to ask.
+        plan: the pipelines.
+        stored: rows of reports that have cases and are asked for again, by pipeline.
+        now: the time (UTC).
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
+    """
+
+    what = "tests of pipeline"
+    __test__ = False
+
+    def __init__(
+        self,
+        client: GitLabClient,
+        plan: UnitsPlan,
+        *,
+        stored: Mapping[int, r.TestReport],
+        now: str,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(client, t.OF_TESTS, plan, workers=workers, stop=stop, caps=caps)
+        self._stored, self._now = stored, now
+
+    def fetch(self, unit: Unit) -> Iterable[Event]:
+        """A pipeline's report, or its summary."""
+        base = f"projects/{unit.project_id}/pipelines/{unit.id}"
+        of = (unit.id, unit.project_id, unit.day, unit.as_of)
+        try:
+            if not unit.expired:
+                report = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report"))
+                if records.listed(report, "test_suites") and records.whole(report, "total_count") != 0:
+                    return self._events(of, report, report, "stored")
+            if unit.stored:
+                return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
+            summary = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report_summary"))
+            totals = records.part(summary, "total")
+            state = "expired" if records.whole(totals, "count") else "none"
+            return self._events(of, totals, summary, state)
+        except records.Malformed as error:
+            return [rejected(t.TEST_REPORTS, unit.day, (unit.id,), error, json.dumps({"pipeline": unit.id}))]
+
+    def _kept(self, unit: Unit) -> r.TestReport:
+        """The stored report, marked: GitLab has the cases no more."""
+        row = self._stored[unit.id]
+        return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, as_of=unit.as_of, day=unit.day)
+
+    def _events(
+        self, of: tuple[Any, ...], totals: Mapping[str, Any], report: Mapping[str, Any], state: str
+    ) -> list[Event]:
+        row = records.test_report(of, totals, state)
+        suites: list[r.TestSuite] = []
+        cases: list[r.TestCase] = []
+        rejects: list[Event] = []
+        for place, suite in enumerate(records.listed(report, "test_suites")):
+            if not isinstance(suite, dict):
+                raise records.Malformed(f"suite {place} is no object")
+            suites.append(records.test_suite(row, place, suite))
+            for position, case in enumerate(records.listed(suite, "test_cases")):
+                try:
+                    cases.append(records.test_case(suites[-1], position, case))
+                except records.Malformed as error:
+                    key = (row.pipeline_id, place, position)
+                    rejects.append(rejected(t.TEST_CASES, row.day, key, error, records.raw_of(case)))
+        return [
+            Rows(t.TEST_REPORTS, [row]),
+            Rows(t.TEST_SUITES, suites, [row.pipeline_id]),
+            # a reject keeps the row that is stored of it, so the cases that are gone are found all the same
+            Rows(t.TEST_CASES, cases, [row.pipeline_id]),
+            *rejects,
+        ]

@@ -1,0 +1,245 @@
+"""What the fetches of all stages have in common: units of work on one bounded pool, what failed of them, and the verdict.
+
+A unit belongs to a project and to days. One that fails costs its own days; a project that is refused costs one failure, however
+many of its units were to be fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from bdc_pipeline.fetching.answers import Unauthorized, Unreachable
+from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps, capped
+from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
+from bdc_pipeline.warehouse.drain import Drained
+from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject
+from bdc_pipeline.warehouse.table import Table
+
+ERROR_BUDGET = 100
+"""Units that may fail before the rest is not tried: the server is down, not hiccuping."""
+
+DOWN_AFTER = 10
+"""Units in a row, after all their attempts, that found no server: it is gone."""
+
+
+class ServerDown(Unreachable):
+    """The server cannot be reached any more."""
+
+
+class ProjectRefused(Exception):  # noqa: N818  (says what happened)
+    """A unit that was not asked for, since its project has been refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTask(Task[Any]):
+    """A unit of work: its project, and the days that are incomplete without it."""
+
+    project_id: int
+    days: tuple[str, ...]
+    key: Any = None
+
+
+@dataclass(slots=True)
+class _Untried:
+    count: int = 0
+    days: set[str] = field(default_factory=set)
+
+
+class GitLabStream:
+    """Fetches the units of a stage.
+
+    Args:
+        client: where to ask.
+        tables: those that are filled; what is missing is told of the first.
+        days: the partitions.
+        names: paths of projects, for messages.
+        workers: requests at the same time.
+        stop: ends it early.
+        limited: an option has cut the units short, so that no day is complete.
+        open_days: those whose pipelines are not all there.
+        caps: further limits on what is under way at once.
+    """
+
+    schema = t.SCHEMA
+
+    def __init__(
+        self,
+        client: GitLabClient,
+        tables: Sequence[Table],
+        days: Sequence[str],
+        names: Mapping[int, str],
+        *,
+        workers: int,
+        stop: Stop,
+        limited: bool = False,
+        open_days: Sequence[str] = (),
+        caps: Caps | None = None,
+    ) -> None:
+        self.tables = tuple(tables)
+        self.drained: Drained | None = None
+        self.client, self.days, self.names = client, tuple(days), names
+        self.limited = limited
+        self.caps = caps or Caps()
+        self.expected_rows: dict[str, int | None] = {table.name: 0 for table in tables}
+        self._workers, self._stop = workers, stop
+        self._open_days = tuple(open_days)
+        self._problems: dict[tuple[str, str], set[str]] = {}
+        self._untried: dict[str, _Untried] = {}
+        self._refused: dict[int, Exception] = {}
+        self._unreached = 0
+
+    # -- the protocol of streams -------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Asks for nothing more; what is under way has seconds to arrive."""
+        self._stop.set(reason)
+
+    def effort(self) -> Effort:
+        """What has been sent and received."""
+        return self.client.effort()
+
+    def __iter__(self) -> Iterator[Event]:
+        yield from self.work()
+        yield from self._verdict()
+
+    # -- for stages --------------------------------------------------------------------------------------------
+
+    def work(self) -> Iterator[Event]:
+        """What a stage fetches: rounds of units."""
+        raise NotImplementedError
+
+    def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
+        """What a unit brought, in the thread that writes; usually the events themselves."""
+        del task
+        return cast("Iterable[Event]", value)
+
+    def round(self, tasks: Iterable[UnitTask]) -> Iterator[Event]:
+        """Runs units, all slots busy, and yields what they bring."""
+        pool = Pool(
+            self._workers,
+            stop=self._stop,
+            error_budget=ERROR_BUDGET,
+            fatal=(Unauthorized, ServerDown),
+            name="gitlab",
+        )
+        runs = pool.run(capped(tasks, self.caps, self._stop))
+        with closing(runs) as outcomes:  # type: ignore[type-var]
+            for outcome in outcomes:
+                task = cast("UnitTask", outcome.task)
+                match outcome:
+                    case Done(value=value):
+                        yield from self.take(task, value)
+                    case Failed(error=error):
+                        yield from self.failed(task, error)
+                    case NotTried(reason=reason):
+                        left = self._untried.setdefault(reason, _Untried())
+                        left.count += 1
+                        left.days.update(task.days)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._stop.is_set()
+
+    def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
+        """Notes a unit that failed; one whose project was refused is told as the project's failure."""
+        if isinstance(error, ProjectRefused) or is_of_project(error):
+            cause = self._refused.get(task.project_id, error)
+            self.problem(f"project {self.name_of(task.project_id)}", str(cause), task.days)
+        else:
+            self.problem(task.name, str(error) or type(error).__name__, task.days)
+        return ()
+
+    def problem(self, unit: str, error: str, days: Iterable[str]) -> None:
+        """Notes what is missing, and of which days."""
+        self._problems.setdefault((unit, error), set()).update(days)
+
+    def count(self, table: Table, expected: int | None) -> None:
+        """Adds what GitLab counts of a table; None: it does not."""
+        so_far = self.expected_rows[table.name]
+        self.expected_rows[table.name] = None if so_far is None or expected is None else so_far + expected
+
+    def name_of(self, project_id: int) -> str:
+        """A project's path, or its id."""
+        return self.names.get(project_id, str(project_id))
+
+    def asked(self, task_project: int, request: Any) -> Any:
+        """Makes a request of a unit, by any thread; a project that was refused is not asked again, and a server that is gone is
+        told from one that hiccups.
+
+        Raises:
+            FetchError: nothing came.
+            ProjectRefused: an earlier unit of the project was refused.
+        """
+        if task_project in self._refused:
+            raise ProjectRefused(str(self._refused[task_project]))
+        try:
+            found = request()
+        except Unreachable as error:
+            self._unreached += 1
+            if self._unreached >= DOWN_AFTER:
+                raise ServerDown(str(error)) from None
+            raise
+        except Exception as error:
+            if is_of_project(error):
+                self._refused.setdefault(task_project, error)
+            raise
+        self._unreached = 0
+        return found
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def gone(self) -> tuple[int, ...]:
+        """Keys of the first table's rows that GitLab says are no more."""
+        return ()
+
+    def _verdict(self) -> Iterator[Event]:
+        main = self.tables[0]
+        for reason, left in self._untried.items():
+            self.problem(f"{left.count} units", reason, left.days)
+        if self._open_days:
+            unit = f"{main.name} of {len(self._open_days)} days"
+            self.problem(
+                unit,
+                "the pipelines of these days are not all there, so neither is what belongs to them",
+                self._open_days,
+            )
+        wanted = set(self.days)
+        short: set[str] = set()
+        for (unit, error), days in self._problems.items():
+            # a pipeline that was followed may lie in a day that was not asked for
+            told = tuple(sorted(days & wanted)) or self.days[-1:]
+            short.update(told)
+            yield Missing(main, told, unit, error, 0, full=False)
+        gone = self.gone()
+        for table in self.tables:
+            yield from self._checked(table, short if table is not main else set(), gone if table is main else ())
+
+    def _checked(self, table: Table, short: set[str], gone: tuple[int, ...]) -> Iterator[Event]:
+        whole = tuple(day for day in self.days if day not in short)
+        expected = self.expected_rows[table.name]
+        if whole:
+            yield Checked(
+                table,
+                whole,
+                expected,
+                full=False,
+                limited=self.limited,
+                adds_up=not self.limited,
+                gone=gone,
+                again=len(gone),
+            )
+        if short:
+            # what is missing was told of the main table; this one is just not complete
+            left = tuple(sorted(short))
+            yield Checked(table, left, None if expected is None else 0 if whole else expected, full=False, limited=True)
+
+
+def rejected(table: Table, day: str | None, key: tuple[int | str, ...], error: Exception, raw: str) -> Reject:
+    """A record that cannot become a row."""
+    return Reject(table, day, key, str(error), raw[:20_000])

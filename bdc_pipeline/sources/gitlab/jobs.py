@@ -1,0 +1,224 @@
+"""The fetch of jobs: pipeline by pipeline, or a project's jobs as one list by keyset where that takes fewer requests."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from bdc_pipeline.fetching.answers import BadAnswer, Refused
+from bdc_pipeline.fetching.pool import Spawn, Stop
+from bdc_pipeline.sources.gitlab import records
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps
+from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
+from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
+from bdc_pipeline.warehouse.stream import Event, Reject, Rows
+
+SLACK = dt.timedelta(minutes=10)
+"""How much older than its pipeline a job may say that it is, before the list by keyset is believed to have passed it."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A project's jobs by keyset, the newest first, as far as some pipelines need them."""
+
+    project_id: int
+    units: dict[int, Unit]
+    found: dict[int, list[Any]] = field(default_factory=dict)
+    pages: int = 0
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPipeline:
+    """A pipeline's jobs as events, and how many GitLab counts; None where it does not."""
+
+    events: list[Event]
+    total: int | None
+
+
+class JobsStream(GitLabStream):
+    """Fetches the jobs of pipelines, and with them what artifacts they have.
+
+    Args:
+        client: where to ask.
+        plan: the pipelines.
+        listed: the stored artifacts of those that are fetched again, by pipeline.
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
+    """
+
+    def __init__(
+        self,
+        client: GitLabClient,
+        plan: UnitsPlan,
+        listed: Mapping[int, Sequence[r.Artifact]],
+        *,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(
+            client,
+            t.OF_JOBS,
+            plan.days,
+            plan.names,
+            workers=workers,
+            stop=stop,
+            limited=plan.limited,
+            open_days=plan.open_days,
+            caps=caps,
+        )
+        self.plan = plan
+        self._listed = listed
+
+    def work(self) -> Iterator[Event]:
+        """All pipelines at once; a project's list by keyset is one chain beside them."""
+        walks: dict[int, _Walk] = {}
+        tasks = []
+        for unit in self.plan.units:
+            if unit.project_id in self.plan.keyset:
+                walk = walks.setdefault(unit.project_id, _Walk(unit.project_id, {}))
+                walk.units[unit.id] = unit
+            else:
+                tasks.append(self._of_pipeline(unit))
+        for walk in walks.values():
+            # behind what many requests would have cost, the rest is asked for by pipeline
+            walk.most = max(2, len(walk.units) // 2)
+        # chains first: each of their pages waits for the one before
+        yield from self.round([*(self._walk(walk, None) for walk in walks.values()), *tasks])
+
+    # -- by pipeline -------------------------------------------------------------------------------------------
+
+    def _of_pipeline(self, unit: Unit) -> UnitTask:
+        def run(_: Spawn[Any]) -> list[_OfPipeline]:
+            path = f"projects/{unit.project_id}/pipelines/{unit.id}/jobs"
+            try:
+                found, total = self.asked(unit.project_id, lambda: self._every(path, unit))
+            except Refused as refused:
+                if refused.status == 404 and not is_of_project(refused):
+                    return []  # deleted since it was listed: the next listing says so
+                raise
+            return [self._rows(unit, found, total)]
+
+        name = f"jobs of pipeline {unit.id} of {self.name_of(unit.project_id)}"
+        return UnitTask(name, run, unit.project_id, (unit.day,), unit)
+
+    def _every(self, path: str, unit: Unit) -> tuple[list[Any], int | None]:
+        found, total = self.client.every(path, {"include_retried": "true"})
+        if not found and unit.started and unit.stored:
+            raise BadAnswer(f"{path} lists no job, though the pipeline has run and jobs of it are stored.")
+        return found, total
+
+    # -- by keyset ---------------------------------------------------------------------------------------------
+
+    def _walk(self, walk: _Walk, link: str | None) -> UnitTask:
+        def run(spawn: Spawn[Any]) -> list[_OfPipeline]:
+            path = link or f"projects/{walk.project_id}/jobs"
+            params = None if link else _KEYSET
+            page = self.asked(walk.project_id, lambda: self.client.page(path, params))
+            walk.pages += 1
+            oldest = _sort_in(page.rows, walk)
+            over = page.next is None
+            done = [unit for unit in walk.units.values() if over or (oldest and unit.created_at > oldest)]
+            brought = [one for unit in done for one in self._walked(walk, unit, spawn)]
+            if walk.units and page.next is not None:
+                if walk.pages < walk.most:
+                    spawn(self._walk(walk, page.next))
+                else:
+                    for unit in walk.units.values():
+                        spawn(self._of_pipeline(unit))
+            return brought
+
+        days = tuple(sorted({unit.day for unit in walk.units.values()}))
+        return UnitTask(
+            f"jobs of {self.name_of(walk.project_id)} page {walk.pages + 1}", run, walk.project_id, days, walk
+        )
+
+    def _walked(self, walk: _Walk, unit: Unit, spawn: Spawn[Any]) -> list[_OfPipeline]:
+        """A pipeline that the list has passed. One that has run and of which no job came is asked for by itself."""
+        del walk.units[unit.id]
+        found = walk.found.pop(unit.id, [])
+        if not found and unit.started:
+            spawn(self._of_pipeline(unit))
+            return []
+        return [self._rows(unit, found, None)]
+
+    # -- rows --------------------------------------------------------------------------------------------------
+
+    def _rows(self, unit: Unit, found: Sequence[Any], total: int | None) -> _OfPipeline:
+        """A pipeline's jobs and artifacts, and that they were fetched."""
+        jobs: list[r.Job] = []
+        artifacts: list[r.Artifact] = []
+        rejects: list[Reject] = []
+        for record in found:
+            try:
+                row = records.job(record, unit.project_id, unit.day, unit.id)
+                handed_in = records.artifacts(record, row)
+            except records.Malformed as error:
+                key = (record["id"],) if isinstance(record, dict) and isinstance(record.get("id"), int) else ()
+                rejects.append(rejected(t.JOBS, unit.day, key, error, records.raw_of(record)))
+                continue
+            jobs.append(row)
+            artifacts += handed_in
+        there = {(row.job_id, row.file_type, row.filename) for row in artifacts}
+        artifacts += [
+            msgspec.structs.replace(row, listed=False, day=unit.day)
+            for row in self._listed.get(unit.id, ())
+            if (row.job_id, row.file_type, row.filename) not in there
+        ]
+        events: list[Event] = [
+            Rows(t.JOBS, records.with_retries(jobs), [unit.id]),
+            Rows(t.ARTIFACTS, artifacts),
+            *rejects,
+        ]
+        if not rejects:
+            done = r.PipelineJobs(unit.id, unit.project_id, unit.day, unit.as_of, len(jobs))
+            events.append(Rows(t.PIPELINE_JOBS, [done]))
+        return _OfPipeline(events, total)
+
+    def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
+        """Counts what GitLab counts and passes the rest on."""
+        del task
+        for one in value:
+            self.count(t.JOBS, one.total)
+            self.count(t.ARTIFACTS, None)
+            self.count(t.PIPELINE_JOBS, 1)
+            yield from one.events
+
+
+_KEYSET = {
+    "pagination": "keyset",
+    "order_by": "id",
+    "sort": "desc",
+    "per_page": PAGE_SIZE,
+    "include_retried": "true",
+}
+
+
+def _sort_in(rows: Sequence[Any], walk: _Walk) -> str | None:
+    """Puts a page's jobs to their pipelines; from when on pipelines are behind it (UTC), None where it does not tell."""
+    oldest: str | None = None
+    for record in rows:
+        if not isinstance(record, dict):
+            continue
+        pipeline = record.get("pipeline")
+        number = pipeline.get("id") if isinstance(pipeline, dict) else None
+        if number in walk.units:
+            walk.found.setdefault(number, []).append(record)
+        try:
+            created = records.moment(record, "created_at")
+        except records.Malformed:
+            continue
+        if created is not None and (oldest is None or created < oldest):
+            oldest = created
+    if oldest is None:
+        return None
+    return records.shifted(oldest, SLACK)

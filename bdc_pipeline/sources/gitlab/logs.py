@@ -1,0 +1,144 @@
+"""What a job's log says: its text without terminal escapes, its sections and their times, the lines that look like errors.
+
+Grammar, from GitLab's documentation of job logs: `section_start:UNIX:NAME[options]\\r ESC[0K` and `section_end:UNIX:NAME\\r
+ESC[0K`; a carriage return goes back to the beginning of the line; with timestamps each line begins with a time, two hexadecimal
+digits for the stream, O or E, and a blank, or `+` where it goes on with the line before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass, field
+
+import msgspec
+
+TEXT_HEAD, TEXT_TAIL = 262_144, 786_432
+"""Characters of a log's text that are kept and indexed: so many of its beginning and of its end, where it is longer than both.
+A log of 50 MB would make as large an index; it is whole in `raw`."""
+
+MOST_ERRORS = 50
+LONGEST_ERROR = 500
+"""Lines that look like errors that are kept, the last ones, and characters of each."""
+
+_LEFT_OUT = "\n[... the middle is left out here; it is in raw ...]\n"
+
+# Before the text is taken apart: CSI sequences, OSC sequences with their end, and two-character ones
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_SECTION = re.compile(r"section_(start|end):(\d{1,12}):([^\[\s\r\x1b]+)(?:\[[^\]\r\n]*\])?\r?(?:\x1b\[0K)?")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z [0-9a-f]{2}[OE]([ +])", re.MULTILINE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ERROR = re.compile(
+    r"\bERROR\b|\bFAILED\b|\bFAILURES?\b|\*\*\* \[|^E   |\b\w+(?:Error|Exception)\b:|Traceback \(most recent call last\)|"
+    r"(?i:\berror\b[:\[]|\bfatal:|\bpanic:|\bjob failed\b|\bcommand not found\b|\bsegmentation fault\b|\bout of memory\b)"
+)
+_HINTS = (
+    *("error", "fail", "fatal", "panic", "traceback", "exception", "*** [", "e   ", "not found", "segmentation fault"),
+    "out of memory",
+)
+_NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)\b", re.IGNORECASE)
+
+
+class Section(msgspec.Struct):
+    """A section: its name, when it began (Unix time), how many seconds it took; None for one that was left open."""
+
+    name: str
+    start: int
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What is kept of a log."""
+
+    size: int
+    sha256: str
+    lines: int
+    invalid_bytes: int
+    text: str
+    text_cut: bool
+    sections: list[Section] = field(default_factory=list)
+    error_lines: list[str] = field(default_factory=list)
+
+
+def parsed(raw: bytes) -> Parsed:
+    """Takes a log apart."""
+    whole = raw.decode("utf-8", "replace")
+    invalid = whole.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
+    text, cut = _kept(whole)
+    errors = [line.strip()[:LONGEST_ERROR] for line in text.split("\n") if is_error(line)][-MOST_ERRORS:]
+    return Parsed(
+        size=len(raw),
+        sha256=hashlib.sha256(raw).hexdigest(),
+        lines=raw.count(b"\n") + (not raw.endswith(b"\n")),
+        invalid_bytes=invalid,
+        text=text,
+        text_cut=cut,
+        sections=sections_of(whole),
+        error_lines=errors,
+    )
+
+
+def _kept(whole: str) -> tuple[str, bool]:
+    """The text that is kept of a log, and whether its middle is left out. Of a large one no more is read than may be kept."""
+    if len(whole) > 4 * (TEXT_HEAD + TEXT_TAIL):
+        begin, end = whole[: 2 * TEXT_HEAD], whole[-2 * TEXT_TAIL :]
+        return f"{readable(begin)[:TEXT_HEAD]}{_LEFT_OUT}{readable(end)[-TEXT_TAIL:]}", True
+    text = readable(whole)
+    if len(text) <= TEXT_HEAD + TEXT_TAIL:
+        return text, False
+    return f"{text[:TEXT_HEAD]}{_LEFT_OUT}{text[-TEXT_TAIL:]}", True
+
+
+def readable(text: str) -> str:
+    """What a person sees: no times of the runner, sections or escapes; of a line that was rewritten, what it was at the end."""
+    if _STAMP.search(text, 0, 64):
+        text = _without_stamps(text)
+    text = _SECTION.sub("", text)
+    text = _ESCAPE.sub("", text)
+    if "\r" in text:
+        text = "\n".join(_at_the_end(line) if "\r" in line else line for line in text.split("\n"))
+    return _CONTROL.sub("", text)
+
+
+def _without_stamps(text: str) -> str:
+    """A `+` after the time says that the line goes on with the one before."""
+    text = re.sub(_STAMP.pattern.replace("([ +])", r"\+"), "\x00", text, flags=re.MULTILINE).replace("\n\x00", "")
+    return _STAMP.sub("", text)
+
+
+def _at_the_end(line: str) -> str:
+    """What a carriage return leaves of a line: each part overwrites the one before as far as it is long."""
+    shown = ""
+    for rewritten in line.split("\r"):
+        shown = rewritten + shown[len(rewritten) :]
+    return shown
+
+
+def sections_of(text: str) -> list[Section]:
+    """The sections in the order in which they began. One that ends without a beginning is none."""
+    found: list[Section] = []
+    opened: dict[str, list[Section]] = {}
+    for kind, at, name in _SECTION.findall(text):
+        if kind == "start":
+            found.append(Section(name, int(at), None))
+            opened.setdefault(name, []).append(found[-1])
+        elif opened.get(name):
+            section = opened[name].pop()
+            section.seconds = max(0, int(at) - section.start)
+    return found
+
+
+def is_error(line: str) -> bool:
+    """Whether a line looks like an error; `0 errors` does not."""
+    lowered = line.lower()
+    # most lines hold none of these, and looking for them takes a fortieth of the pattern's time
+    if not any(hint in lowered for hint in _HINTS):
+        return False
+    return _ERROR.search(line) is not None and _NO_ERROR.search(line) is None
+
+
+def compressed(raw: bytes) -> bytes:
+    """A log as `job_logs.raw` holds it; `zlib.decompress` gives it back byte by byte."""
+    return zlib.compress(raw, 6)

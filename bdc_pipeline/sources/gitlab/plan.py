@@ -1,0 +1,296 @@
+"""What is to be fetched, as the file tells it: each stage plans from what the one before has stored."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.records import FINAL, as_of, is_alive
+from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, by_keyset, window_of
+from bdc_pipeline.warehouse.table import Table, quoted
+
+USUAL_JOBS = 10.0
+"""Jobs of a pipeline where none is stored yet to tell."""
+
+CHECKED_LATE = 3600
+"""Seconds after its end in which a job's log may still be on its way to the archive, so that a short one is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinesPlan:
+    """Which pipelines to list, and what is stored of them; `unknown` are projects that were named and are not stored."""
+
+    days: tuple[str, ...]
+    windows: tuple[Window, ...]
+    held: Mapping[int, Held]
+    unknown: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def describe(self) -> dict[str, int]:
+        """Counts for the run's log and the UI."""
+        return {
+            "projects": len(self.windows),
+            "in_full": sum(bool(window.full) for window in self.windows),
+            "changes_alone": sum(not window.full for window in self.windows),
+            "stored_and_not_over": sum(len(window.one_by_one) for window in self.windows),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Something to fetch that belongs to a pipeline or a job."""
+
+    id: int
+    pipeline_id: int
+    project_id: int
+    day: str
+    as_of: str = ""
+    created_at: str = ""
+    size: int | None = None
+    started: bool = False
+    stored: bool = False
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsPlan:
+    """What a stage fetches; `open_days` are those whose pipelines are not all there, `again` rows to be written anew."""
+
+    days: tuple[str, ...]
+    units: tuple[Unit, ...]
+    open_days: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
+    again: tuple[msgspec.Struct, ...] = ()
+    keyset: frozenset[int] = frozenset()
+    limited: bool = False
+
+    def describe(self) -> dict[str, int]:
+        """Counts for the run's log and the UI."""
+        return {"units": len(self.units), "days": len(self.days), "marked": len(self.again)}
+
+
+# -- pipelines -------------------------------------------------------------------------------------------------
+
+
+def chosen_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tuple[dict[int, str], list[str]]:
+    """The stored projects that a sync is about, by id, and those that were named and are not stored."""
+    found_rows = connection.execute("SELECT id, path, asked_as FROM projects WHERE vanished_at IS NULL").fetchall()
+    known = {int(number): str(path or number) for number, path, _ in found_rows}
+    if not wanted:
+        return known, []
+    by_name = {former.lower(): number for number, _, former in found_rows if former}
+    by_name |= {name.lower(): number for number, name in known.items()} | {str(number): number for number in known}
+    found = {by_name[name.lower()] for name in wanted if name.lower() in by_name}
+    return {number: known[number] for number in sorted(found)}, [n for n in wanted if n.lower() not in by_name]
+
+
+def plan_pipelines(
+    connection: sqlite3.Connection, wanted: Sequence[str], asked: Asked, *, force: bool, limit: int | None
+) -> PipelinesPlan:
+    """Decides what to list of each project."""
+    projects, unknown = chosen_projects(connection, wanted)
+    first = asked.days[0]
+    listed: dict[int, dict[str, str]] = {}
+    sql = "SELECT project_id, day, listed_at FROM project_days WHERE day BETWEEN ? AND ?"
+    for project, day, at in connection.execute(sql, (first, asked.days[-1])):
+        listed.setdefault(project, {})[day] = at
+    held = _held(connection, first)
+    by_project: dict[int, dict[int, Held]] = {}
+    for number, one in held.items():
+        by_project.setdefault(one.project_id, {})[number] = one
+    windows = [
+        window_of(number, name, listed.get(number, {}), by_project.get(number, {}), asked, force=force)
+        for number, name in projects.items()
+    ]
+    kept = tuple(window for window in windows if window is not None)
+    return PipelinesPlan(tuple(asked.days), kept, held, tuple(unknown), limit)
+
+
+def _held(connection: sqlite3.Connection, first: str) -> dict[int, Held]:
+    """The stored pipelines from a day on, and all that are not over."""
+    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
+    sql = (
+        "SELECT id, project_id, day, updated_at, status, detailed, source IS 'parent_pipeline' FROM _pipelines "  # noqa: S608
+        f"WHERE vanished_at IS NULL AND (day >= ? OR status IS NULL OR status NOT IN ({final}))"
+    )
+    return {
+        number: Held(project, day, updated, status, bool(detailed), bool(child))
+        for number, project, day, updated, status, detailed, child in connection.execute(sql, (first,))
+    }
+
+
+# -- jobs ------------------------------------------------------------------------------------------------------
+
+
+def plan_jobs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, workers: int) -> UnitsPlan:
+    """The pipelines whose jobs are to be fetched: those that have changed since, and those that are still at work."""
+    sql = (
+        "SELECT p.id, p.project_id, p.day, p.updated_at, p.status, p.created_at, p.started_at, p.duration, j.as_of "  # noqa: S608
+        "FROM _pipelines p LEFT JOIN pipeline_jobs j ON j.pipeline_id = p.id "
+        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND ({_IN_RANGE}) ORDER BY p.id DESC"
+    )
+    units = []
+    for number, project, day, updated, status, created, started, duration, known in connection.execute(
+        sql, _range(days) * 2
+    ):
+        token = as_of(updated, status)
+        if force or known != token or is_alive(status):
+            began = started is not None or bool(duration)
+            units.append(
+                Unit(number, number, project, day, token, created or "", started=began, stored=known is not None)
+            )
+    counts: dict[int, int] = {}
+    for unit in units:
+        counts[unit.project_id] = counts.get(unit.project_id, 0) + 1
+    # what cannot be parsed has no jobs, and the list is asked to say so; it is one request
+    return UnitsPlan(tuple(days), tuple(units), names=_names(connection), keyset=_keyset(connection, counts, workers))
+
+
+def _keyset(connection: sqlite3.Connection, counts: Mapping[int, int], workers: int) -> frozenset[int]:
+    (each,) = connection.execute("SELECT avg(jobs) FROM pipeline_jobs").fetchone()
+    return by_keyset(counts, float(each) if each is not None else USUAL_JOBS, workers)
+
+
+def listed_artifacts(connection: sqlite3.Connection, units: Iterable[Unit]) -> dict[int, list[r.Artifact]]:
+    """The stored artifacts of pipelines whose jobs are fetched again, by pipeline: what is not listed any more is marked."""
+    found: dict[int, list[r.Artifact]] = {}
+    again = [unit.pipeline_id for unit in units if unit.stored]
+    where = "pipeline_id IN (SELECT value FROM json_each(?)) AND listed"
+    for row in stored_rows(connection, t.ARTIFACTS, where, (json.dumps(again),)):
+        assert isinstance(row, r.Artifact)  # noqa: S101  (the table's row type)
+        found.setdefault(row.pipeline_id, []).append(row)
+    return found
+
+
+# -- logs, tests, archives -------------------------------------------------------------------------------------
+
+
+def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, now: str) -> UnitsPlan:
+    """The jobs whose logs are to be fetched: over, started, not erased, and without a log that is final.
+
+    A stored log of a job that was erased since is marked.
+    """
+    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
+    sql = (
+        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, l.id, l.state, coalesce(j.finished_at, '') "  # noqa: S608
+        "FROM jobs j LEFT JOIN job_logs l ON l.id = j.id "
+        "LEFT JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'trace' AND a.listed "
+        f"WHERE j.day BETWEEN ? AND ? AND j.vanished_at IS NULL AND j.{_THERE} AND j.status IN ({final}) AND j.erased_at IS NULL "
+        "AND j.started_at IS NOT NULL ORDER BY j.id DESC"
+    )
+    units = {}
+    for number, pipeline, project, day, size, known, state, finished in connection.execute(sql, _range(days)):
+        if force or known is None or state == "partial":
+            units[number] = Unit(
+                number, pipeline, project, day, finished, size=size, stored=known is not None and state == "complete"
+            )
+    where = "day BETWEEN ? AND ? AND gone_at IS NULL AND id IN (SELECT id FROM jobs WHERE erased_at IS NOT NULL)"
+    gone = tuple(
+        msgspec.structs.replace(row, gone_at=now) for row in stored_rows(connection, t.JOB_LOGS, where, _range(days))
+    )
+    return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection), again=gone)
+
+
+def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, now: str) -> UnitsPlan:
+    """The pipelines whose test reports are to be fetched: not at work any more, with reports or with reports that may have expired."""
+    sql = (
+        "SELECT p.id, p.project_id, p.day, j.as_of, p.status, t.as_of, t.state, "  # noqa: S608
+        "EXISTS (SELECT 1 FROM artifacts a WHERE a.pipeline_id = p.id AND a.file_type = 'junit' AND a.listed), "
+        "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ?) "
+        "FROM _pipelines p JOIN pipeline_jobs j ON j.pipeline_id = p.id LEFT JOIN test_reports t ON t.pipeline_id = p.id "
+        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND p.day BETWEEN ? AND ? ORDER BY p.id DESC"
+    )
+    units = []
+    for number, project, day, token, status, known, state, junit, expired in connection.execute(
+        sql, (now, *_range(days))
+    ):
+        due = force or known != token
+        if due and not is_alive(status) and (junit or expired):
+            units.append(Unit(number, number, project, day, token, expired=not junit, stored=state == "stored"))
+    # of what is stored in the file, tests that expired since are found when their pipeline changes; they are kept
+    return UnitsPlan(tuple(days), tuple(units), names=_names(connection))
+
+
+def plan_archives(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, with_bytes: bool) -> UnitsPlan:
+    """The jobs whose archives are to be listed: over, with an archive, and not listed before."""
+    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
+    wanted = (
+        "1"
+        if force
+        else "c.id IS NULL OR (c.state = 'listed' AND c.stored_path IS NULL)"
+        if with_bytes
+        else "c.id IS NULL"
+    )
+    sql = (
+        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.id FROM jobs j "  # noqa: S608
+        "JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'archive' AND a.listed "
+        f"LEFT JOIN archives c ON c.id = j.id WHERE j.day BETWEEN ? AND ? AND j.vanished_at IS NULL AND j.{_THERE} "
+        f"AND j.status IN ({final}) AND j.erased_at IS NULL AND ({wanted}) ORDER BY j.id DESC"
+    )
+    units = {
+        number: Unit(number, pipeline, project, day, size=size, stored=known is not None)
+        for number, pipeline, project, day, size, known in connection.execute(sql, _range(days))
+    }
+    return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection))
+
+
+# -- reading ---------------------------------------------------------------------------------------------------
+
+# what belongs to a project that is gone or hidden is kept, and cannot be asked for
+_THERE = "project_id NOT IN (SELECT id FROM projects WHERE vanished_at IS NOT NULL)"
+
+# a pipeline that a bridge has started may lie in another day than its parent
+_IN_RANGE = (
+    "p.day BETWEEN ? AND ? OR p.id IN "
+    "(SELECT downstream_pipeline_id FROM bridges WHERE day BETWEEN ? AND ? AND downstream_pipeline_id IS NOT NULL)"
+)
+
+
+def _range(days: Sequence[str]) -> tuple[str, str]:
+    return days[0], days[-1]
+
+
+def _names(connection: sqlite3.Connection) -> dict[int, str]:
+    return {int(number): str(path or number) for number, path in connection.execute("SELECT id, path FROM projects")}
+
+
+def stored_rows(
+    connection: sqlite3.Connection, table: Table, where: str, values: Sequence[Any]
+) -> list[msgspec.Struct]:
+    """Rows as they are stored, to be written again with something changed."""
+    names = ", ".join(quoted(column.name) for column in table.columns)
+    sql = f"SELECT {names} FROM {quoted(table.stored)} WHERE {where}"  # noqa: S608  (declared names; values are bound)
+    return [_row(table, values_of) for values_of in connection.execute(sql, tuple(values))]
+
+
+def _row(table: Table, values: Sequence[Any]) -> msgspec.Struct:
+    kinds = {info.name: info.type for info in msgspec.structs.fields(table.row)}
+    found = {}
+    for column, value in zip(table.columns, values, strict=True):
+        told = value
+        if column.encode is not None and isinstance(value, str):
+            told = msgspec.json.decode(value)
+        found[column.name] = (
+            msgspec.convert(told, kinds[column.name], strict=False) if not isinstance(told, bytes) else told
+        )
+    return table.row(**found)
+
+
+def rows_by_key(connection: sqlite3.Connection, table: Table, keys: Sequence[int]) -> dict[int, Any]:
+    """Stored rows of some keys, for a table whose key is one column."""
+    if not keys:
+        return {}
+    where = f"{quoted(table.key[0])} IN (SELECT value FROM json_each(?))"  # noqa: S608  (a declared name; values are bound)
+    return {table.key_of(row): row for row in stored_rows(connection, table, where, (json.dumps(list(keys)),))}
+
+
+def replaced(plan: UnitsPlan, *, open_days: tuple[str, ...], limited: bool) -> UnitsPlan:
+    """A plan with what is known of its days."""
+    return replace(plan, open_days=open_days, limited=limited)

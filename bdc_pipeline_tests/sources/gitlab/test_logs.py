@@ -1,0 +1,85 @@
+"""What a log says: text, sections, errors."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bdc_pipeline.sources.gitlab import logs
+
+SECTION = b"section_start:1700000000:get_sources[collapsed=true]\r\x1b[0KFetching\nsection_end:1700000007:get_sources\r\x1b[0K\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"\x1b[32;1mgreen\x1b[0;m\n", "green\n"),
+        (b"\x1b]8;;http://x\x1b\\link\x1b]8;;\x07\n", "link\n"),
+        (b"10%\r50%\r100%\n", "100%\n"),
+        (b"longer line\rshort\n", "shortr line\n"),
+        (b"line\r\nnext\r\n", "line\nnext\n"),
+        (SECTION, "Fetching\n\n"),
+        (b"2026-01-21T09:47:05.094219Z 00O one\n2026-01-21T09:47:05.094219Z 00O+ and more\n", "one and more\n"),
+        (b"2026-01-21T09:47:05.094219Z 01E \x1b[31mtwo\x1b[0m\n", "two\n"),
+        (b"a\x00b\tc\n", "ab\tc\n"),
+        (b"caf\xe9\n", "caf\ufffd\n"),
+        (b"", ""),
+    ],
+)
+def test_the_text_is_what_a_person_reads(raw: bytes, text: str) -> None:
+    assert logs.parsed(raw).text == text
+
+
+def test_sections_are_timed_and_one_that_stays_open_has_no_end() -> None:
+    raw = SECTION + b"section_start:1700000010:step_script\r\x1b[0K" + b"section_end:5:never_begun\r\x1b[0K"
+    found = [(section.name, section.start, section.seconds) for section in logs.parsed(raw).sections]
+    assert found == [("get_sources", 1_700_000_000, 7), ("step_script", 1_700_000_010, None)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR: Job failed: exit code 1",
+        "Error: Cannot find module './invoice'",
+        "fatal: unable to access",
+        "FAILED tests/test_a.py::test_b - AssertionError",
+        "make: *** [Makefile:12: check] Error 2",
+        "E   ConnectionRefusedError: [Errno 111]",
+        "Traceback (most recent call last):",
+        "bash: foo: command not found",
+    ],
+)
+def test_lines_that_look_like_errors(line: str) -> None:
+    assert logs.is_error(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["0 errors, 0 warnings", "all tests passed", "no errors found", "terrors", "Compiling error.ts"]
+)
+def test_lines_that_do_not(line: str) -> None:
+    assert not logs.is_error(line)
+
+
+def test_invalid_bytes_are_counted_and_a_real_replacement_character_is_none() -> None:
+    assert logs.parsed("x \ufffd".encode() + b"\xff\xfe").invalid_bytes == 2
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    raw = b"begin\n" + b"x" * 5_000_000 + b"\nERROR: at the end\n"
+    found = logs.parsed(raw)
+    assert found.text_cut
+    assert found.text.startswith("begin\n")
+    assert found.text.endswith("ERROR: at the end\n")
+    assert "the middle is left out" in found.text
+    assert (found.size, found.lines, found.error_lines) == (len(raw), 3, ["ERROR: at the end"])
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_can_be_taken_apart_and_come_back(raw: bytes) -> None:
+    found = logs.parsed(raw)
+    assert "\x1b[" not in found.text or b"\x1b\x1b" in raw or "\x1b" not in found.text
+    assert zlib.decompress(logs.compressed(raw)) == raw
+    assert found.size == len(raw)

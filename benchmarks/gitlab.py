@@ -1,0 +1,216 @@
+"""How near a GitLab sync comes to the physical limit: `python -m benchmarks.gitlab` (about a minute).
+
+A sandbox in a process of its own answers each request after a fixed latency. The ideal time of a stage is its requests in whole
+rounds: ceil(requests / workers) x latency. The crawler with nested semaphores, as the tool in use today has them (5 projects, 10
+pipelines of each, batches of 20 jobs, 20 calls in all), makes the same calls with the same session, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
+from bdc_pipeline.sources.gitlab import plan as planning
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.assets import MB, GitLabResource
+from bdc_pipeline.sources.gitlab.client import GitLabClient
+from bdc_pipeline.sources.gitlab.details import LogsStream, TestsStream
+from bdc_pipeline.sources.gitlab.jobs import JobsStream
+from bdc_pipeline.sources.gitlab.listing import ArchivesStream
+from bdc_pipeline.sources.gitlab.pipelines import PipelinesStream
+from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
+from bdc_pipeline.sources.gitlab.windows import Asked, text_of
+from bdc_pipeline.warehouse.drain import drain
+from bdc_pipeline.warehouse.store import Store
+
+FIRST, LAST = dt.date(2026, 4, 15), dt.date(2026, 6, 2)
+
+StreamOf = Callable[[GitLabClient, Any, int, Stop], Any]
+
+
+def days_between(first: dt.date, last: dt.date) -> list[str]:
+    return [str(first + dt.timedelta(days=n)) for n in range((last - first).days + 1)]
+
+
+def stages(database: Path, days: list[str], workers: int) -> Iterator[dict[str, Any]]:
+    """Plans and fetches each stage, and tells what it cost; without Dagster, whose events are not what is measured."""
+    resource, stop = GitLabResource(workers=workers), Stop()
+    now = text_of(dt.datetime.now(dt.UTC))
+    made: list[tuple[str, Callable[[Any], Any], StreamOf]] = [
+        (
+            "projects",
+            lambda _: ProjectsPlan(),
+            lambda client, plan, n, s: ProjectsStream(client, plan, workers=n, stop=s),
+        ),
+        (
+            "pipelines",
+            lambda c: planning.plan_pipelines(c, [], Asked(days, dt.datetime.now(dt.UTC)), force=False, limit=None),
+            lambda client, plan, n, s: PipelinesStream(client, plan, workers=n, stop=s),
+        ),
+        (
+            "jobs",
+            lambda c: planning.plan_jobs(c, days, force=False, workers=workers),
+            lambda client, plan, n, s: JobsStream(client, plan, {}, workers=n, stop=s),
+        ),
+        (
+            "tests",
+            lambda c: planning.plan_tests(c, days, force=False, now=now),
+            lambda client, plan, n, s: TestsStream(client, plan, stored={}, now=now, workers=n, stop=s),
+        ),
+        (
+            "logs",
+            lambda c: planning.plan_logs(c, days, force=False, now=now),
+            lambda client, plan, n, s: LogsStream(
+                client, plan, stored={}, most_bytes=100 * MB, now=now, workers=n, stop=s
+            ),
+        ),
+        (
+            "archives",
+            lambda c: planning.plan_archives(c, days, force=False, with_bytes=False),
+            lambda client, plan, n, s: ArchivesStream(
+                client, plan, most_bytes=100 * MB, directory=None, workers=n, stop=s
+            ),
+        ),
+    ]
+    for name, plan_of, stream_of in made:
+        began = time.perf_counter()
+        with Store(database, t.SCHEMA) as store:
+            plan = plan_of(store.connection)
+        planned = time.perf_counter()
+        with closing(resource.client(stop)) as client:
+            drained = drain(stream_of(client, plan, workers, stop), database, f"{name} {began}")
+            yield {
+                "stage": name,
+                "plan": planned - began,
+                "fetch": time.perf_counter() - planned,
+                "requests": client.effort().requests,
+                "rows": sum(counts.fetched for counts in drained.counts.values()),
+                "complete": drained.is_complete,
+            }
+
+
+def report(title: str, found: list[dict[str, Any]], latency: float, workers: int) -> tuple[float, float]:
+    """Prints the stages of a run; its seconds and the ideal ones."""
+    print(f"\n{title}\n{'':<12}{'requests':>9}{'rows':>9}{'plan s':>9}{'fetch s':>9}{'ideal s':>9}{'of ideal':>10}")
+    seconds = ideal = 0.0
+    for stage in found:
+        best = math.ceil(stage["requests"] / workers) * latency
+        seconds, ideal = seconds + stage["plan"] + stage["fetch"], ideal + best
+        share = f"{best / stage['fetch']:.0%}" if best else "-"
+        print(
+            f"{stage['stage']:<12}{stage['requests']:>9,}{stage['rows']:>9,}{stage['plan']:>9.2f}{stage['fetch']:>9.2f}"
+            f"{best:>9.2f}{share:>10}{'' if stage['complete'] else '   INCOMPLETE'}"
+        )
+    share = f"{ideal / seconds:.0%}" if seconds else "-"
+    print(f"{'all':<12}{sum(s['requests'] for s in found):>9,}{'':>18}{seconds:>9.2f}{ideal:>9.2f}{share:>10}")
+    return seconds, ideal
+
+
+def nested(
+    workers: int, projects: list[int], pipelines: dict[int, list[int]], jobs: dict[int, list[int]]
+) -> tuple[int, float]:
+    """The same calls by nested loops, each with its own limit; how many, and how long it took.
+
+    `jobs` holds the jobs of each pipeline, those without an archive negative. What comes is neither read nor stored.
+    """
+    began = time.perf_counter()
+    calls = threading.Semaphore(workers)
+    with closing(GitLabResource(workers=workers).client(Stop())) as client:
+
+        def call(path: str) -> None:
+            with calls:
+                client.session.fetch("GET", f"/api/v4/{path}", parse=lambda answer: answer.content)
+
+        def of_job(project: int, job: int) -> None:
+            call(f"projects/{project}/jobs/{abs(job)}/trace")
+            if job > 0:
+                call(f"projects/{project}/jobs/{job}/artifacts")
+
+        def of_pipeline(project: int, pipeline: int) -> None:
+            base = f"projects/{project}/pipelines/{pipeline}"
+            for path in (base, f"{base}/bridges", f"{base}/jobs?per_page=100", f"{base}/test_report"):
+                call(path)
+            found = jobs[pipeline]
+            for at in range(0, len(found), 20):
+                with ThreadPoolExecutor(20) as pool:
+                    list(pool.map(lambda job: of_job(project, job), found[at : at + 20]))
+
+        def of_project(project: int) -> None:
+            call(f"projects/{project}/pipelines?per_page=100")
+            with ThreadPoolExecutor(10) as pool:
+                list(pool.map(lambda pipeline: of_pipeline(project, pipeline), pipelines[project]))
+
+        with ThreadPoolExecutor(5) as pool:
+            list(pool.map(of_project, projects))
+        return client.effort().requests, time.perf_counter() - began
+
+
+def using(sandbox: Sandbox) -> None:
+    os.environ |= {"GITLAB_URL": sandbox.source("gitlab").url, "GITLAB_TOKEN": sandbox.token}
+    os.environ.pop("GITLAB_PROJECTS", None)
+
+
+def against_nested(sandbox: Sandbox, database: Path, latency: float, workers: int) -> None:
+    """A first sync, and the same calls nested."""
+    using(sandbox)
+    source = sandbox.source("gitlab")
+    seconds, _ = report("first sync", list(stages(database, days_between(FIRST, LAST), workers)), latency, workers)
+    pipelines: dict[int, list[int]] = {}
+    for number, project in source.rows("Pipeline", ["id", "project_id"]):
+        pipelines.setdefault(project, []).append(number)
+    jobs: dict[int, list[int]] = {number: [] for of in pipelines.values() for number in of}
+    for number, pipeline, archive in source.rows("Job", ["id", "pipeline_id", "artifacts_file"]):
+        jobs[pipeline].append(number if archive is not None else -number)
+    requests, took = nested(workers, sorted(pipelines), pipelines, jobs)
+    ideal = math.ceil(requests / workers) * latency
+    print(
+        f"nested limits: {requests:,} requests in {took:.2f} s, {ideal / took:.0%} of ideal; stages in {seconds:.2f} s"
+    )
+
+
+def main() -> None:
+    """Prints the figures as tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latency-ms", type=float, default=100)
+    parser.add_argument("--workers", type=int, default=20)
+    given = parser.parse_args()
+    latency, workers = given.latency_ms / 1000, given.workers
+
+    def options(projects: int, pipelines: int, jobs: int, milliseconds: float) -> SandboxOptions:
+        return SandboxOptions(
+            sources=frozenset({"gitlab"}),
+            projects=projects,
+            pipelines_per_project=pipelines,
+            jobs_per_pipeline=jobs,
+            regular=True,
+            latency_ms=milliseconds,
+        )
+
+    with tempfile.TemporaryDirectory() as directory:
+        for title, pipelines, jobs in (("100 jobs of 5 pipelines", 5, 20), ("900 jobs of 45 pipelines", 45, 20)):
+            print(f"\n== {title}, {given.latency_ms:g} ms, {workers} slots")
+            with running(options(1, pipelines, jobs, given.latency_ms)) as sandbox:
+                against_nested(sandbox, Path(directory) / f"{pipelines}.db", latency, workers)
+        print(f"\n== 50 projects of 4 pipelines, 20 ms, {workers} slots")
+        with running(options(50, 4, 3, 20)) as sandbox:
+            using(sandbox)
+            database, today = Path(directory) / "fifty.db", dt.datetime.now(dt.UTC).date()
+            report("first sync", list(stages(database, days_between(FIRST, LAST), workers)), 0.02, workers)
+            list(stages(database, [str(today)], workers))
+            report("unchanged resync", list(stages(database, [str(today)], workers)), 0.02, workers)
+
+
+if __name__ == "__main__":
+    main()
