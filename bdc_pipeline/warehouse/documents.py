@@ -43,7 +43,7 @@ CHUNK = 2000
 WHOLE = (20_000, 16_000)
 """Rows in a transaction, and KiB that SQLite keeps in memory, where documents are read whole."""
 
-STREAMED = (4_000, 4_000)
+STREAMED = (3_000, 2_500)
 """The same for streaming, which is to stay below 20 MB."""
 
 AHEAD = 4
