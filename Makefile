@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ui sandbox docs bench benchload lock clean
+.PHONY: help demo test lint ui sandbox docs pictures bench benchload lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ sandbox: $(READY) ## Serve generated data on a loopback port until Ctrl-C
 
 docs: $(READY) ## Write the generated parts of the README anew
 	@$(RUN)/python -m bdc_pipeline_tests.docs
+
+pictures: $(READY) ## Take the pictures of the documents anew; needs Chromium
+	@$(RUN)/python -m bdc_pipeline_tests.pictures
 
 bench: $(READY) ## Measure the figures of the README
 	@$(RUN)/python -m benchmarks.sonar
