@@ -14,12 +14,16 @@ from typing import Any
 
 import click
 
+from bdc_pipeline.commands.backfill import backfill
+from bdc_pipeline.commands.backup import backup
 from bdc_pipeline.commands.dmr import dmr, sync_dmr, warm
 from bdc_pipeline.commands.gitlab import sync_gitlab
 from bdc_pipeline.commands.options import HELP
 from bdc_pipeline.commands.outcome import stop_on_signals, told_in_sentences
 from bdc_pipeline.commands.properties import sync_properties
+from bdc_pipeline.commands.share import share
 from bdc_pipeline.commands.sonar import sync_sonar
+from bdc_pipeline.commands.status import status
 
 
 class _Commands(click.Group):
@@ -52,6 +56,10 @@ sync.add_command(sync_properties)
 sync.add_command(sync_dmr)
 main.add_command(warm)
 main.add_command(dmr)
+main.add_command(backfill)
+main.add_command(backup)
+main.add_command(share)
+main.add_command(status)
 sync.add_command(sync_sonar)
 
 

@@ -66,6 +66,75 @@ BRANDMEISTER_URL = Setting("BRANDMEISTER_URL", "https://api.brandmeister.network
 TGIF_URL = Setting("TGIF_URL", "https://api.tgif.network", "TGIF's API")
 HEARHAM_URL = Setting("HEARHAM_URL", "https://hearham.com", "hearham's repeater directory")
 BDC_CACHE_DIR = Setting("BDC_CACHE_DIR", "", "Directory of raw downloads; `cache` in the data directory where not set")
+BDC_SHARE = Setting(
+    "BDC_SHARE", "", "Directory on a file share to which the project's databases are published; empty for none"
+)
+BDC_SHARE_CONFIG = Setting(
+    "BDC_SHARE_CONFIG",
+    "",
+    "The configuration of shared databases; `config.yaml` in the working directory where not set",
+)
+BDC_SHARE_SYNC_INTERVAL = Setting(
+    "BDC_SHARE_SYNC_INTERVAL", "30", "Seconds between two syncs of a shared database in the background"
+)
+BDC_SHARE_ENABLE_CACHE = Setting(
+    "BDC_SHARE_ENABLE_CACHE", "", "`true` or `false`; where not set, a database on a network share has a local cache"
+)
+BDC_SHARE_CACHE_DIR = Setting(
+    "BDC_SHARE_CACHE_DIR", "~/.bdc_cache", "Directory of the local caches of shared databases"
+)
+BDC_SHARE_SECRET = Setting(
+    "BDC_SHARE_SECRET", "", "A passphrase that all clients of a share know: changes are encrypted with it", secret=True
+)
+DMR_PROFILE = Setting(
+    "DMR_PROFILE",
+    "standard",
+    "How often the DMR registries are asked by the schedule, and how much of the machine a load takes: `realtime`, "
+    "`high_performance`, `standard` or `constrained`",
+)
+BDC_AUTOMATION = Setting(
+    "BDC_AUTOMATION",
+    "off",
+    "`on`: schedules and sensors that ask a source's service are on from the start; `off`: each is switched on in the UI",
+)
+BDC_BACKUP_DIR = Setting(
+    "BDC_BACKUP_DIR", "", "Directory of the databases' backups; `backups` in the data directory where not set"
+)
+BDC_BACKUP_KEEP = Setting("BDC_BACKUP_KEEP", "7", "Backups of a database to keep, at most")
+BDC_BACKUP_DAYS = Setting("BDC_BACKUP_DAYS", "30", "Days after which a backup goes, unless it is the last one")
+BDC_KEEP_RUNS_DAYS = Setting(
+    "BDC_KEEP_RUNS_DAYS", "60", "Days after which runs and their logs are deleted, unless a partition stands on them"
+)
+BDC_ALERT_WEBHOOK = Setting(
+    "BDC_ALERT_WEBHOOK",
+    "",
+    "Where alerts are posted, as Slack's incoming webhooks take them; empty for none",
+    secret=True,
+)
+BDC_ALERT_MAIL_TO = Setting("BDC_ALERT_MAIL_TO", "", "Who gets alerts by mail, with commas; empty for nobody")
+BDC_ALERT_MAIL_FROM = Setting(
+    "BDC_ALERT_MAIL_FROM", "", "The sender of alerts by mail; the first recipient where not set"
+)
+BDC_SMTP_HOST = Setting("BDC_SMTP_HOST", "", "The mail server, for alerts by mail")
+BDC_SMTP_PORT = Setting("BDC_SMTP_PORT", "587", "Its port")
+BDC_SMTP_SECURITY = Setting(
+    "BDC_SMTP_SECURITY", "starttls", "`starttls`, `tls`, or `none` for a mail server on this machine"
+)
+BDC_SMTP_USER = Setting("BDC_SMTP_USER", "", "The user of the mail server; empty for none")
+BDC_SMTP_PASSWORD = Setting("BDC_SMTP_PASSWORD", "", "That user's password", secret=True)
+BDC_UI_URL = Setting("BDC_UI_URL", "", "The address of Dagster's web UI, for links in alerts")
+BDC_FRESHNESS = Setting(
+    "BDC_FRESHNESS",
+    "",
+    "How old copies may be, by source or table, where not as usual: `gitlab=2h, sonar=7d/6d, gitlab/jobs=30m`; behind `/` when "
+    "the warning begins; a minute at least",
+)
+BDC_SLOW = Setting(
+    "BDC_SLOW", "", "After how long a run is slow, whatever is usual, by source: `dmr=5s, sonar=10m`; empty for none"
+)
+BDC_OWNERS = Setting(
+    "BDC_OWNERS", "", "Who owns the assets in Dagster, with commas: mail addresses or `team:NAME`; empty for a team a source"
+)
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "", "Where Dagster records runs; with it set, `bdc-pipeline sync` records its runs there too"
 )
@@ -90,6 +159,30 @@ SETTINGS: tuple[Setting, ...] = (
     TGIF_URL,
     HEARHAM_URL,
     BDC_CACHE_DIR,
+    BDC_SHARE,
+    BDC_SHARE_CONFIG,
+    BDC_SHARE_SYNC_INTERVAL,
+    BDC_SHARE_ENABLE_CACHE,
+    BDC_SHARE_CACHE_DIR,
+    BDC_SHARE_SECRET,
+    DMR_PROFILE,
+    BDC_AUTOMATION,
+    BDC_BACKUP_DIR,
+    BDC_BACKUP_KEEP,
+    BDC_BACKUP_DAYS,
+    BDC_KEEP_RUNS_DAYS,
+    BDC_ALERT_WEBHOOK,
+    BDC_ALERT_MAIL_TO,
+    BDC_ALERT_MAIL_FROM,
+    BDC_SMTP_HOST,
+    BDC_SMTP_PORT,
+    BDC_SMTP_SECURITY,
+    BDC_SMTP_USER,
+    BDC_SMTP_PASSWORD,
+    BDC_UI_URL,
+    BDC_FRESHNESS,
+    BDC_SLOW,
+    BDC_OWNERS,
     DAGSTER_HOME,
 )
 
@@ -128,6 +221,12 @@ def cache_dir() -> Path:
     """The directory of raw downloads, absolute."""
     value = read(BDC_CACHE_DIR)
     return Path(value).expanduser().absolute() if value else data_dir() / "cache"
+
+
+def share_dir() -> Path | None:
+    """The directory on a file share to which the project's databases are published, if any."""
+    value = read(BDC_SHARE)
+    return Path(value).expanduser() if value else None
 
 
 def dagster_home() -> Path | None:
@@ -255,6 +354,140 @@ def gitlab() -> GitLabSettings:
         pipelines_at_once=_optional_whole(GITLAB_PIPELINES_AT_ONCE),
         jobs_at_once=_optional_whole(GITLAB_JOBS_AT_ONCE),
     )
+
+
+# -- operations ------------------------------------------------------------------------------------------------
+
+DMR_PROFILES = ("realtime", "high_performance", "standard", "constrained")
+
+
+def dmr_profile() -> str:
+    """The profile by which the DMR registries are kept.
+
+    Raises:
+        SettingsError: there is no such profile.
+    """
+    return _one_of(DMR_PROFILE, DMR_PROFILES)
+
+
+def automation_is_on() -> bool:
+    """Whether what asks a source's service by itself is on from the start. Only a clear yes is one."""
+    return read(BDC_AUTOMATION).lower() == "on"
+
+
+def backup_dir() -> Path:
+    """The directory of the backups, absolute."""
+    value = read(BDC_BACKUP_DIR)
+    return Path(value).expanduser().absolute() if value else data_dir() / "backups"
+
+
+def backup_keep() -> int:
+    """How many backups of a database are kept at most.
+
+    Raises:
+        SettingsError: it is no such number.
+    """
+    return int(_number(BDC_BACKUP_KEEP, read(BDC_BACKUP_KEEP), whole=True))
+
+
+def backup_days() -> float:
+    """After how many days a backup goes, unless it is the last one.
+
+    Raises:
+        SettingsError: it is no such number.
+    """
+    return _number(BDC_BACKUP_DAYS, read(BDC_BACKUP_DAYS))
+
+
+def keep_runs_days() -> float:
+    """After how many days runs and their logs are deleted.
+
+    Raises:
+        SettingsError: it is no such number.
+    """
+    return _number(BDC_KEEP_RUNS_DAYS, read(BDC_KEEP_RUNS_DAYS))
+
+
+@dataclass(frozen=True)
+class MailSettings:
+    """How to send alerts by mail. Its repr hides the password."""
+
+    host: str
+    port: int
+    security: str
+    sender: str
+    recipients: tuple[str, ...]
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"MailSettings(host={self.host!r}, port={self.port}, security={self.security!r}, user={self.user!r})"
+
+
+def alerts_are_configured() -> bool:
+    """Whether alerts are to go anywhere."""
+    return is_set(BDC_ALERT_WEBHOOK) or is_set(BDC_ALERT_MAIL_TO)
+
+
+def alert_webhook() -> str | None:
+    """Where alerts are posted, if anywhere. The address is a secret as a whole: who knows it can post.
+
+    Raises:
+        SettingsError: it cannot be used; the sentence does not repeat it.
+    """
+    url = read(BDC_ALERT_WEBHOOK)
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        is_address = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_address = False
+    if not is_address or parts.scheme not in {"http", "https"}:
+        raise SettingsError(f"{BDC_ALERT_WEBHOOK.name} is no web address. It begins with https:// and a host.")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise SettingsError(f"{BDC_ALERT_WEBHOOK.name} begins with http://, which would send alerts unencrypted.")
+    return url
+
+
+def alert_mail() -> MailSettings | None:
+    """How alerts go by mail, if they do.
+
+    Raises:
+        SettingsError: something is missing or cannot be used.
+    """
+    recipients = tuple(name.strip() for name in read(BDC_ALERT_MAIL_TO).split(",") if name.strip())
+    if not recipients:
+        return None
+    sender = read(BDC_ALERT_MAIL_FROM) or recipients[0]
+    for address in (*recipients, sender):
+        if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", address):
+            raise SettingsError(f"'{address}' is no mail address. Set {BDC_ALERT_MAIL_TO.name} to some with commas.")
+    host, security = read(BDC_SMTP_HOST), _one_of(BDC_SMTP_SECURITY, ("starttls", "tls", "none"))
+    if not host:
+        raise SettingsError(f"{BDC_SMTP_HOST.name} is not set. Set it to the mail server that sends the alerts.")
+    if security == "none" and not _is_loopback(host):
+        raise SettingsError(
+            f"{BDC_SMTP_SECURITY.name} is 'none', which would send mail to {host} unencrypted. Use 'starttls' or 'tls'."
+        )
+    port = int(_number(BDC_SMTP_PORT, read(BDC_SMTP_PORT), whole=True))
+    return MailSettings(host, port, security, sender, recipients, read(BDC_SMTP_USER), read(BDC_SMTP_PASSWORD))
+
+
+def ui_url() -> str:
+    """The address of the web UI, for links; empty where it is not known.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    return read(BDC_UI_URL) and checked_url(BDC_UI_URL.name, read(BDC_UI_URL))
+
+
+def _one_of(setting: Setting, choices: tuple[str, ...]) -> str:
+    value = read(setting)
+    if value not in choices:
+        raise SettingsError(f"{setting.name} is '{value}'. Set it to one of {', '.join(choices)}.")
+    return value
 
 
 def check_project(where: str, name: str) -> None:

@@ -1,8 +1,8 @@
 """`bdc-pipeline ui`: Dagster's web UI and daemon, with the project's instance configuration.
 
-Where no source's address is set, a sandbox of all of them is started beside it, and the blocks of its generated data are
-registered, so that there is something to press. Otherwise nothing is asked of a real service until a person starts a run
-or switches a sensor on.
+Where no source's address is set, a sandbox of all of them is started beside it, the blocks of its generated data are
+registered, so that there is something to press, and schedules and sensors are on: they ask the sandbox alone. Otherwise
+nothing is asked of a real service until a person starts a run or switches a sensor on.
 """
 
 from __future__ import annotations
@@ -102,10 +102,12 @@ def _something_to_ask(instance: dg.DagsterInstance) -> Iterator[None]:
             settings.gitlab()
         settings.properties()
         settings.dmr_urls()
+        settings.dmr_profile()
         yield
         return
     with running(SandboxOptions(scale="small", latency_ms=20)) as sandbox:
         point_at(sandbox, directory())
+        os.environ.setdefault(settings.BDC_AUTOMATION.name, "on")
         click.echo(f"No source's address is set: using generated data from a sandbox at {sandbox.url}.", err=True)
         register_blocks(instance)
         yield

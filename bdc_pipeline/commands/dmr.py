@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from bdc_pipeline import settings
 from bdc_pipeline.commands.options import HELP, sync_options
@@ -107,6 +108,9 @@ def sync_dmr(**options: Any) -> NoReturn:
         raise click.UsageError("--no-download asks no registry, so --max-age says nothing; leave one of them out.")
     if options["batch_size"] is not None and not 500 <= options["batch_size"] <= 5000:
         raise click.BadParameter("it is the same as --chunk: 500 to 5000.", param_hint="--batch-size")
+    if not _is_given("commit_interval"):
+        # then the mode decides: loads of whole documents commit far more rows at a time
+        options["commit_interval"] = None
     database = database_of("dmr", options["database"])
     with told_in_sentences():
         settings.dmr_urls()
@@ -115,6 +119,12 @@ def sync_dmr(**options: Any) -> NoReturn:
         return _sync(options, database, on_progress, started)
 
     run_sync("dmr", sync, database=database, options=options)
+
+
+def _is_given(name: str) -> bool:
+    """Whether an option of the command was set, be it to what is its default anyway."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
 
 
 def _sync(options: dict[str, Any], database: Path, on_progress: OnProgress, started: float) -> SyncReport:
@@ -154,8 +164,8 @@ def warm() -> None:
 def warm_dmr(**options: Any) -> NoReturn:
     """Downloads what is older than asked for, or missing, into the cache directory.
 
-    BrandMeister is asked every 15 minutes at most, TGIF and hearham every minute, whatever is asked for. A download that
-    fails, is cut short, empty, no JSON or suddenly much smaller leaves the last good one in place.
+    BrandMeister is asked every 15 minutes at most, TGIF and hearham every minute, whatever is asked for and whatever they
+    answered. A download that fails, is cut short, empty, no JSON or suddenly much smaller leaves the last good one in place.
     """
     stop_on_signals()
     with told_in_sentences():

@@ -45,6 +45,13 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     "--no-graphql", is_flag=True, help="Ask each project's list for changes, not GraphQL for a hundred at once."
 )
 @click.option(
+    "--sweep",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Requests to spend on days before the range that were last listed longer than --days ago, to find deleted pipelines.",
+)
+@click.option(
     "--artifact-bytes",
     type=click.Path(file_okay=False, path_type=Path),
     help="Download archives into this directory, as PROJECT/PIPELINE/JOB.zip; they are not unpacked.",
@@ -135,6 +142,7 @@ def _sync(
             force=options["force"],
             days=options["days"],
             limit=options["limit"],
+            sweep=options["sweep"],
         ),
         drain=drain_options(options),
         partitions=options["partitions"],

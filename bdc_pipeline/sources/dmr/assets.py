@@ -36,6 +36,9 @@ PARTITIONS = dg.StaticPartitionsDefinition(list(REGISTRIES))
 
 DOWNLOADS = dg.AssetKey(["dmr", "downloads"])
 
+POOL = "dmr"
+"""One load at a time, of whatever run: they share the file. Downloads have a pool of their own."""
+
 
 class DmrResource(dg.ConfigurableResource[Any]):
     """How the registries are asked; their addresses and the cache's directory come from the environment."""
@@ -100,6 +103,7 @@ with warnings.catch_warnings():
 
     @dg.asset(
         key=DOWNLOADS,
+        pool="dmr_downloads",
         partitions_def=PARTITIONS,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="dmr_downloads",
@@ -185,7 +189,7 @@ def plan_registries(
     )
 
 
-@dg.op(out=outs(t.TABLES), description="Reads the downloads, record by record")
+@dg.op(out=outs(t.TABLES), pool=POOL, description="Reads the downloads, record by record")
 def fetch_registries(dmr: DmrResource, plan: LoadPlan) -> Iterator[dg.Output[Any]]:
     """One stream fills all tables."""
     yield from outputs(RegistryStream(dmr.cache(), plan), t.TABLES)

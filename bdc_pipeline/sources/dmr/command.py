@@ -15,10 +15,8 @@ from bdc_pipeline.running import Stage, run_stages
 from bdc_pipeline.sources.assembly import files_of, read_states
 from bdc_pipeline.sources.dmr import assets
 from bdc_pipeline.sources.dmr import tables as t
-from bdc_pipeline.sources.dmr.modes import chosen
 from bdc_pipeline.sources.dmr.registries import REGISTRIES, feeds_of
 from bdc_pipeline.sources.dmr.warm import Warmed, WarmOptions
-from bdc_pipeline.warehouse.documents import drain_options_for
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport
@@ -75,10 +73,9 @@ def sync(asked: DmrSync, on_progress: Callable[[str, Progress], None], started: 
     warmed, effort = warm(asked.resource, asked.warm, asked.registries) if asked.download else ([], Effort())
     now = dt.datetime.now(dt.UTC)
     problems = [Failure(one.feed.name, one.sentence(now)) for one in warmed if one.action == "failed"]
-    drain = drain_options_for(chosen(asked.mode, asked.chunk), asked.drain)
 
     def resources(run_id: str, stage: str) -> Mapping[str, Any]:
-        files = files_of(t.SCHEMA, asked.database, drain, run_id, lambda progress: on_progress(stage, progress))
+        files = files_of(t.SCHEMA, asked.database, asked.drain, run_id, lambda progress: on_progress(stage, progress))
         return {"dmr": asked.resource, KEY: files}
 
     config = assets.DmrLoadConfig(

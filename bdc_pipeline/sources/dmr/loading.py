@@ -1,18 +1,22 @@
 """From the raw downloads to the tables.
 
 Each document fills one partition of one table. A partition that no document fills, such as TGIF's repeaters, is
-complete with no rows: that registry has none.
+complete with no rows: that registry has none. What `sources` tells of a document is of the bytes that were read, also where
+a download has taken the place of the file meanwhile: its record is the one that fits their hash.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+
+import msgspec
 
 from bdc_pipeline.sources.dmr import tables as t
-from bdc_pipeline.sources.dmr.cache import Cache, Cached
+from bdc_pipeline.sources.dmr.cache import Cache, Record
 from bdc_pipeline.sources.dmr.reading import READERS, key_of, locations_of
 from bdc_pipeline.sources.dmr.registries import FEEDS, Feed
 from bdc_pipeline.warehouse.documents import Document, DocumentStream, Mode
@@ -59,8 +63,11 @@ class RegistryStream(DocumentStream):
     def __init__(self, cache: Cache, plan: LoadPlan) -> None:
         self._registries = plan.registries
         self._feeds = [feed for feed in FEEDS if feed.registry in plan.registries]
-        self._found = {feed.name: cache.look_up(feed) for feed in self._feeds}
-        documents = [_document(feed, cached) for feed in self._feeds if (cached := self._found[feed.name])]
+        self._cache = cache
+        # as they are before; downloads may take their place at any time
+        self._records = {feed.name: cache.record_of(feed) for feed in self._feeds}
+        self._there = {feed.name for feed in self._feeds if cache.path(feed).is_file()}
+        documents = [_document(feed, cache.path(feed)) for feed in self._feeds if feed.name in self._there]
         super().__init__(
             t.SCHEMA,
             t.TABLES,
@@ -74,7 +81,7 @@ class RegistryStream(DocumentStream):
     def __iter__(self) -> Iterator[Event]:
         yield from super().__iter__()
         for feed in self._feeds:
-            if self._found[feed.name] is None:
+            if feed.name not in self._there:
                 error = "there is no download of it. Run 'bdc-pipeline warm dmr'"
                 yield Missing(_table(feed), (feed.registry,), feed.name, error)
         yield from self._of_registries_without()
@@ -90,27 +97,31 @@ class RegistryStream(DocumentStream):
     def _of_sources(self) -> Iterator[Event]:
         for registry in self._registries:
             feeds = [feed for feed in self._feeds if feed.registry == registry]
-            yield Rows(t.SOURCES, [_source(feed, self._found[feed.name]) for feed in feeds])
+            yield Rows(t.SOURCES, [_source(feed, self._record_of_what_was_read(feed)) for feed in feeds])
             yield Checked(t.SOURCES, (registry,), len(feeds), full=True)
+
+    def _record_of_what_was_read(self, feed: Feed) -> Record | None:
+        token = self.tokens.get(feed.name)
+        for record in (self._records[feed.name], self._cache.record_of(feed)):
+            if record is not None and record.hash == token:
+                return record
+        return None
 
 
 def _table(feed: Feed) -> Table:
     return t.REPEATERS if feed.holds == "repeaters" else t.TALKGROUPS
 
 
-def _document(feed: Feed, cached: Cached) -> Document:
-    document = Document(
-        cached.path, _table(feed), feed.registry, READERS[feed.name], partial(key_of, feed), name=feed.name
-    )
-    if feed.holds == "talkgroups":
-        return document
-    return Document(
-        document.path, document.table, document.partition, document.read, document.key_of, locations_of, feed.name
-    )
+def _document(feed: Feed, path: Path) -> Document:
+    along = locations_of if feed.holds == "repeaters" else _nothing_of
+    return Document(path, _table(feed), feed.registry, READERS[feed.name], partial(key_of, feed), along, feed.name)
 
 
-def _source(feed: Feed, cached: Cached | None) -> t.Source:
-    record = cached.record if cached else None
+def _nothing_of(_: Sequence[msgspec.Struct]) -> Iterable[Rows]:
+    return ()
+
+
+def _source(feed: Feed, record: Record | None) -> t.Source:
     return t.Source(
         document=feed.name,
         registry=feed.registry,

@@ -366,7 +366,7 @@ def _text(text: str | None) -> str | None:
     return (text.strip() or None) if text else None
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=4096)
 def _hertz(megahertz: str | float | None) -> tuple[int | None, bool]:
     """A frequency in MHz as whole Hz, and whether there was something that is none. Never by floats."""
     text = "" if megahertz is None else str(megahertz).strip()
@@ -384,7 +384,7 @@ def _in_range(hertz: int | None) -> int | None:
     return hertz if hertz is not None and 0 < hertz < HIGHEST_HZ else None
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=4096)
 def _band(hertz: int | None) -> str | None:
     if hertz is None:
         return None
@@ -400,7 +400,7 @@ def usual_mode(text: str | None) -> str | None:
     return "/".join(dict.fromkeys(MODES.get(part, part) for part in parts)) or None
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=256)
 def _color_code(given: int | str | None) -> int | None:
     digits = "" if given is None else str(given).strip()
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 2 and int(digits) <= 15 else None
@@ -414,7 +414,6 @@ def _tone_as_color_code(*tones: str | None) -> tuple[str | None, int | None]:
     return None, None
 
 
-@functools.lru_cache(maxsize=65_536)
 def _callsign(text: str | None) -> str | None:
     token = text.split(maxsplit=1)[0].upper() if text and text.strip() else ""
     return token if _CALLSIGN.fullmatch(token) else None

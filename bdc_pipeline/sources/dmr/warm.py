@@ -1,32 +1,40 @@
 """Keeping the raw downloads fresh: what is older than asked for is asked for again, under the registries' own rules.
 
 A download replaces the last one only if it is whole and plausible: the array or object that the registry publishes, to
-its end, with records of the kind that it holds, not empty, not suddenly much smaller. Whatever else comes, the last good one stands, and the report says so.
+its end, with records of the kind that it holds, not empty, not suddenly much smaller. Whatever else comes, the last good one
+stands, and the report says so.
+
+**Pauses between requests** count from the last request that a registry answered, whatever the answer was worth: a 503, a body
+cut short or broken off, a page of HTML, an empty list. Nothing counts where no answer began to come: a host that cannot be
+reached, a connection closed or timed out before. The attempts of one asking (three at most, seconds apart) are one request;
+what a process that was killed had asked is not known.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import msgspec
-from xxhash import xxh3_128
 
-from bdc_pipeline.fetching.answers import Answer, BadAnswer, FetchError
+from bdc_pipeline.fetching.answers import Answer, BadAnswer, FetchError, Throttled
 from bdc_pipeline.fetching.pacing import Pacer
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
 from bdc_pipeline.fetching.session import ApiSession
-from bdc_pipeline.sources.dmr.cache import Cache, Cached, CacheError, Record
+from bdc_pipeline.sources.dmr.cache import Cache, Cached, CacheError, Incoming, Record, Refusal
 from bdc_pipeline.sources.dmr.reading import READERS
 from bdc_pipeline.sources.dmr.registries import Feed
 from bdc_pipeline.warehouse.documents import UNREADABLE
-from bdc_pipeline.warehouse.records import BrokenDocument, records_of
+from bdc_pipeline.warehouse.records import BrokenDocument, read_records
 from bdc_pipeline.warehouse.records import Record as JsonRecord
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import utc_text
+from bdc_pipeline.warehouse.table import parse_utc, utc_text
+
+LONGEST_PAUSE = dt.timedelta(days=1)
+"""What a registry that asks for a longer pause gets."""
 
 Action = Literal["fresh", "too soon", "not modified", "downloaded", "failed"]
 
@@ -88,7 +96,7 @@ class WarmOptions:
 
 
 def is_due(feed: Feed, cached: Cached | None, options: WarmOptions, now: dt.datetime) -> Action | None:
-    """Why a document is not to be asked for; None where it is."""
+    """Why a document is not to be asked for, by the copy that there is; None where it is."""
     if cached is None:
         return None
     age = cached.age(now)
@@ -98,6 +106,19 @@ def is_due(feed: Feed, cached: Cached | None, options: WarmOptions, now: dt.date
     if not options.force and age <= wanted:
         return "fresh"
     return "too soon" if age < feed.floor else None
+
+
+def pause_after(feed: Feed, refusal: Refusal | None, now: dt.datetime) -> str:
+    """Why a document is not to be asked for, by the last answer that could not be used; empty where it is."""
+    if refusal is None:
+        return ""
+    ago = now - parse_utc(refusal.answered_at)
+    wanted = dt.timedelta(seconds=min(refusal.retry_after or 0.0, LONGEST_PAUSE.total_seconds()))
+    left = max(feed.floor, wanted) - ago
+    # a time that lies ahead was written under a clock that was wrong
+    if left <= dt.timedelta(0) or ago < dt.timedelta(0):
+        return ""
+    return f"asked {shown_age(ago)} ago and refused: {refusal.problem.rstrip('.')}; asks again after {shown_age(left)}"
 
 
 class Warmer:
@@ -129,6 +150,7 @@ class Warmer:
     ) -> None:
         self.cache, self.options, self.stop, self.clock = cache, options, stop, clock
         self._urls = dict(urls)
+        self._underway: set[Incoming] = set()
         self._sessions = {
             registry: ApiSession(
                 url,
@@ -148,6 +170,9 @@ class Warmer:
         """Closes the connections."""
         for session in self._sessions.values():
             session.close()
+        # of threads that were given up while a registry kept them waiting
+        for incoming in list(self._underway):
+            incoming.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +185,7 @@ class Warmer:
         total = Effort()
         for session in self._sessions.values():
             stats = session.stats.snapshot()
-            total += Effort(stats.requests, stats.retries, stats.bytes)
+            total += Effort(stats.requests, stats.retries, stats.bytes, stats.busy, session.ideal_seconds())
         return total
 
     def warm(self, feeds: Sequence[Feed]) -> Iterator[Warmed]:
@@ -191,9 +216,32 @@ class Warmer:
         ours = cached if cached and cached.record and cached.record.url == url else None
         if (reason := is_due(feed, ours, self.options, self.clock())) is not None:
             return Warmed(feed, reason, cached)
-        before = ours.record if ours else None
-        got = self._sessions[feed.registry].fetch(
-            "GET", feed.path, parse=lambda answer: _accepted(feed, answer, before), headers=_conditions(before)
+        refusal = self.cache.refusal_of(feed)
+        if refusal is not None and refusal.url == url and (pause := pause_after(feed, refusal, self.clock())):
+            return Warmed(feed, "failed", cached, pause)
+        with self.cache.incoming(feed, self.clock) as incoming:
+            self._underway.add(incoming)
+            try:
+                return self._asked(feed, url, cached, ours.record if ours else None, incoming)
+            except BaseException as error:
+                self._note_refusal(feed, url, incoming, error)
+                raise
+            finally:
+                self._underway.discard(incoming)
+
+    def _asked(self, feed: Feed, url: str, cached: Cached | None, before: Record | None, incoming: Incoming) -> Warmed:
+        """Asks, and keeps what comes if it can be used.
+
+        Raises:
+            FetchError, CacheError: it cannot.
+        """
+        session = self._sessions[feed.registry]
+        got = session.fetch(
+            "GET",
+            feed.path,
+            parse=lambda answer: _accepted(feed, answer, incoming, before),
+            headers=_conditions(before),
+            into=incoming,
         )
         now = utc_text(self.clock())
         if before is not None and (got is None or got.hash == before.hash):
@@ -208,10 +256,23 @@ class Warmer:
         if got is None:
             raise BadAnswer(f"{feed.name}: the registry answered 304, though nothing was said to be here.")
         if problem := self._too_small(got, cached):
-            return Warmed(feed, "failed", cached, problem)
+            raise BadAnswer(problem)
         record = got.record(url, now)
-        self.cache.keep(feed, got.data, record)
+        self.cache.keep(feed, incoming, record)
         return Warmed(feed, "downloaded", Cached(self.cache.path(feed), record))
+
+    def _note_refusal(self, feed: Feed, url: str, incoming: Incoming, error: BaseException) -> None:
+        if incoming.answered_at is None:
+            return
+        refusal = Refusal(
+            url=url,
+            answered_at=utc_text(incoming.answered_at),
+            problem=str(error) or type(error).__name__,
+            retry_after=error.retry_after if isinstance(error, Throttled) else None,
+        )
+        # of two errors the first one is told
+        with contextlib.suppress(CacheError):
+            self.cache.note_refusal(feed, refusal)
 
     def _too_small(self, got: _Download, cached: Cached | None) -> str:
         if self.options.allow_smaller:
@@ -231,9 +292,10 @@ class Warmer:
 class _Download:
     """A whole document that has just come."""
 
-    data: bytes
+    size: int
     records: int
     hash: str
+    sha256: str
     etag: str | None
     last_modified: str | None
 
@@ -242,10 +304,10 @@ class _Download:
             url=url,
             fetched_at=now,
             checked_at=now,
-            bytes=len(self.data),
+            bytes=self.size,
             records=self.records,
             hash=self.hash,
-            sha256=hashlib.sha256(self.data).hexdigest(),
+            sha256=self.sha256,
             etag=self.etag,
             last_modified=self.last_modified,
         )
@@ -261,7 +323,7 @@ def _conditions(before: Record | None) -> dict[str, str]:
     return found
 
 
-def _accepted(feed: Feed, answer: Answer, before: Record | None) -> _Download | None:
+def _accepted(feed: Feed, answer: Answer, incoming: Incoming, before: Record | None) -> _Download | None:
     """A whole document, or None for one that has not changed.
 
     Raises:
@@ -269,27 +331,29 @@ def _accepted(feed: Feed, answer: Answer, before: Record | None) -> _Download | 
     """
     if answer.status == 304:
         return None
-    digest = xxh3_128(answer.content).hexdigest()
-    records = before.records if before is not None and digest == before.hash else _count(feed, answer)
+    digest = incoming.hash
+    records = before.records if before is not None and digest == before.hash else _count(feed, incoming)
     headers = answer.headers
-    return _Download(answer.content, records, digest, headers.get("ETag"), headers.get("Last-Modified"))
+    return _Download(incoming.size, records, digest, incoming.sha256, headers.get("ETag"), headers.get("Last-Modified"))
 
 
-def _count(feed: Feed, answer: Answer) -> int:
+def _count(feed: Feed, incoming: Incoming) -> int:
     """How many records a document has; the first that can be read shows that it is the right one.
 
     A message such as `{"message": "slow down"}` is well-formed JSON too.
     """
     count, is_right = 0, False
     try:
-        for records in records_of(answer.content):
+        for records in read_records(incoming.reader()):
             count += len(records)
             is_right = is_right or any(_is_readable(feed, record) for record in records)
     except BrokenDocument as broken:
         raise BadAnswer(f"what came is no whole document: {broken}.") from None
-    has_shape = answer.content.removeprefix(_MARK).lstrip()[:1] == feed.opening
+    begun = incoming.opening()
+    has_shape = begun.removeprefix(_MARK).lstrip()[:1] == feed.opening
     if not has_shape or (count and not is_right):
-        raise BadAnswer(f"what came is no list of {feed.holds}: '{answer.text_start(60)}'.")
+        shown = " ".join(begun.decode(errors="replace").split())[:60]
+        raise BadAnswer(f"what came is no list of {feed.holds}: '{shown}'.")
     return count
 
 

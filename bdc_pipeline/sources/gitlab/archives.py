@@ -50,7 +50,7 @@ class Entry:
         return self.path.endswith("/")
 
 
-def find_directory(tail: bytes, total: int) -> Directory | int:
+def find_directory(tail: bytes | bytearray, total: int) -> Directory | int:
     """Where the directory is, from the last bytes of an archive that is `total` bytes long.
 
     Returns the offset to read from instead where the record that tells it lies before these bytes.
@@ -80,7 +80,7 @@ def find_directory(tail: bytes, total: int) -> Directory | int:
     return Directory(offset, size, entries)
 
 
-def _directory64(tail: bytes, at: int, total: int) -> tuple[int, int, int] | int | None:
+def _directory64(tail: bytes | bytearray, at: int, total: int) -> tuple[int, int, int] | int | None:
     """Entries, size and offset as the 64-bit record tells them; None where there is no such record."""
     if at < 20 or tail[at - 20 : at - 16] != _LOCATOR:
         return None
@@ -95,7 +95,7 @@ def _directory64(tail: bytes, at: int, total: int) -> tuple[int, int, int] | int
     return entries, size, offset
 
 
-def read_entries(directory: bytes, found: Directory) -> list[Entry]:
+def read_entries(directory: bytes | bytearray, found: Directory) -> list[Entry]:
     """The entries of a directory.
 
     Raises:
@@ -111,7 +111,7 @@ def read_entries(directory: bytes, found: Directory) -> list[Entry]:
     return entries
 
 
-def _entry(directory: bytes, at: int, limit: int) -> tuple[Entry, int]:
+def _entry(directory: bytes | bytearray, at: int, limit: int) -> tuple[Entry, int]:
     fields = _ENTRY.unpack_from(directory, at)
     (
         _,
@@ -153,7 +153,7 @@ def _entry(directory: bytes, at: int, limit: int) -> tuple[Entry, int]:
     return Entry(path, size, packed, crc, _moment(date, time), mode), begin + n_name + n_extra + n_comment
 
 
-def _wide(extra: bytes, size: int, packed: int, start: int) -> tuple[int, int, int]:
+def _wide(extra: bytes | bytearray, size: int, packed: int, start: int) -> tuple[int, int, int]:
     """Sizes and offset that need 64 bits, from the extra field that holds them."""
     if _MAX32 not in (size, packed, start):
         return size, packed, start
@@ -170,7 +170,7 @@ def _wide(extra: bytes, size: int, packed: int, start: int) -> tuple[int, int, i
     return size, packed, start
 
 
-def _path(name: bytes, *, utf8: bool) -> str:
+def _path(name: bytes | bytearray, *, utf8: bool) -> str:
     """A name as a text. Many tools write UTF-8 without saying so; what is none is in the code page of old."""
     try:
         return name.decode("utf-8")

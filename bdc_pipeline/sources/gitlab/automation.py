@@ -1,12 +1,19 @@
-"""What keeps the copy of GitLab's CI current by itself. Off until switched on, since it asks a real service."""
+"""What keeps the copy of GitLab's CI current by itself. Off until switched on, since it asks a real service.
+
+The sensor asks one cheap question a minute. Where a pipeline has changed, the days from the last listing to today are one
+run; where none has, a run is asked for often enough that the copy is known to be current.
+"""
 
 import datetime as dt
+from collections.abc import Mapping
 from contextlib import closing
 
 import dagster as dg
 
 from bdc_pipeline.fetching.pool import Stop
-from bdc_pipeline.running import RANGE_END, RANGE_START
+from bdc_pipeline.operations.backfill import Group
+from bdc_pipeline.operations.inflight import failed_lately
+from bdc_pipeline.operations.refreshing import Launch, Refresh, Turn, schedule, sensor_status
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.assets import (
     ASSETS,
@@ -18,19 +25,27 @@ from bdc_pipeline.sources.gitlab.assets import (
     gitlab_pipelines,
     gitlab_tests,
 )
+from bdc_pipeline.sources.gitlab.client import GitLabClient, by_hundreds
 from bdc_pipeline.sources.gitlab.windows import text_of
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline.warehouse.store import Store
 
-_REFRESH = dg.define_asset_job(
+AT_LEAST_EVERY = dt.timedelta(minutes=40)
+"""A copy that nothing has changed in is stale after an hour all the same, if nobody looks."""
+
+AFTER_FAILURE = dt.timedelta(minutes=15)
+"""A run that failed is not launched again every minute."""
+
+VERIFIED_DAYS = 7
+"""Days back that are listed in full every night: pipelines that were deleted are seen by that alone."""
+
+CHANGES = Refresh(
     "refresh_gitlab",
-    selection=dg.AssetSelection.assets(gitlab_pipelines, gitlab_jobs, gitlab_logs, gitlab_tests, gitlab_archives),
-    description="Pipelines of some days with their jobs, logs, tests and archives: what has changed since the last run.",
+    [gitlab_pipelines, gitlab_jobs, gitlab_logs, gitlab_tests, gitlab_archives],
+    "Pipelines of some days with their jobs, logs, tests and archives: what has changed since the last run.",
 )
-_PROJECTS = dg.define_asset_job(
-    "refresh_gitlab_projects",
-    selection=dg.AssetSelection.assets(ASSETS[0]),
-    description="The projects that are named or that the token is a member of.",
+PROJECTS = Refresh(
+    "refresh_gitlab_projects", [ASSETS[0]], "The projects that are named or that the token is a member of."
 )
 
 
@@ -40,49 +55,102 @@ def to_refresh(last: str | None, now: dt.datetime) -> tuple[str, str]:
     return (min(max(last[:10], DAYS.get_first_partition_key() or ""), today) if last else yesterday), today
 
 
+def is_overdue(listed: Mapping[int, str | None], now: dt.datetime) -> bool:
+    """Whether no project has been listed for so long that the copy is no longer known to be current."""
+    last = max((at for at in listed.values() if at), default=None)
+    return last is None or last < text_of(now - AT_LEAST_EVERY)
+
+
+def has_changed(client: GitLabClient, listed: Mapping[int, str | None], now: dt.datetime) -> bool:
+    """Whether a project has had a pipeline change since it was listed; yes where GraphQL is no help: the lists then tell.
+
+    Raises:
+        FetchError: no answer came.
+    """
+    day_ago = text_of(now - dt.timedelta(days=1))
+    for numbers in by_hundreds(sorted(listed)):
+        changed = client.changed_since({number: listed[number] or day_ago for number in numbers})
+        if changed is None or changed:
+            return True
+    return False
+
+
+def _listed(files: SQLiteIOManager) -> dict[int, str | None]:
+    """When each stored project was last listed (UTC text)."""
+    sql = (
+        "SELECT p.id, (SELECT max(listed_at) FROM project_days d WHERE d.project_id = p.id) "
+        "FROM projects p WHERE p.vanished_at IS NULL ORDER BY p.id"
+    )
+    with Store(files.path("gitlab"), t.SCHEMA) as store:
+        return {int(number): at for number, at in store.connection.execute(sql)}
+
+
 @dg.sensor(
     name="gitlab_activity",
-    job=_REFRESH,
+    job_name=CHANGES.job,
     minimum_interval_seconds=60,
-    default_status=dg.DefaultSensorStatus.STOPPED,
+    default_status=sensor_status(),
     description="Refreshes today's partition when a project has had a pipeline change: a GraphQL request for a hundred projects.",
 )
 def gitlab_activity(
-    gitlab: GitLabResource, sqlite_io_manager: dg.ResourceParam[SQLiteIOManager]
+    context: dg.SensorEvaluationContext,
+    gitlab: GitLabResource,
+    sqlite_io_manager: dg.ResourceParam[SQLiteIOManager],
 ) -> dg.RunRequest | dg.SkipReason:
-    """Looks for changes since the last listing. Where GraphQL is no help, it runs: the lists then tell."""
-    with Store(sqlite_io_manager.path("gitlab"), t.SCHEMA) as store:
-        sql = (
-            "SELECT p.id, (SELECT max(listed_at) FROM project_days d WHERE d.project_id = p.id) "
-            "FROM projects p WHERE p.vanished_at IS NULL ORDER BY p.id"
-        )
-        listed = {int(number): at for number, at in store.connection.execute(sql)}
+    """Looks for changes since the last listing. A failed read raises and launches nothing: it is no empty answer."""
+    now = dt.datetime.now(dt.UTC)
+    if busy := CHANGES.under_way(context.instance, now):
+        return dg.SkipReason(f"Nothing is launched twice: {busy}.")
+    if ago := failed_lately(context.instance, (CHANGES.job,), now, AFTER_FAILURE):
+        waited, pause = ago.total_seconds() / 60, AFTER_FAILURE.total_seconds() / 60
+        return dg.SkipReason(f"The last run failed {waited:.0f} minutes ago; it is tried again after {pause:.0f}.")
+    listed = _listed(sqlite_io_manager)
     if not listed:
         return dg.SkipReason("No project is stored: materialize gitlab/projects first.")
-    now = dt.datetime.now(dt.UTC)
-    first, last = to_refresh(min((at for at in listed.values() if at), default=None), now)
-    day_ago = text_of(now - dt.timedelta(days=1))
-    with closing(gitlab.client(Stop())) as client:
-        numbers = sorted(listed)
-        for at in range(0, len(numbers), 100):
-            changed = client.changed_since({number: listed[number] or day_ago for number in numbers[at : at + 100]})
-            if changed is None or changed:
-                return dg.RunRequest(run_key=f"{now:%Y-%m-%dT%H:%M}", tags={RANGE_START: first, RANGE_END: last})
-    return dg.SkipReason(f"None of {len(listed)} projects has had a pipeline change since it was last listed.")
+    if not is_overdue(listed, now):
+        with closing(gitlab.client(Stop())) as client:
+            if not has_changed(client, listed, now):
+                return dg.SkipReason(
+                    f"None of {len(listed)} projects has had a pipeline change since it was last listed."
+                )
+    last = min((at for at in listed.values() if at), default=None)
+    request: dg.RunRequest = CHANGES.request(to_refresh(last, now), run_key=f"{now:%Y-%m-%dT%H:%M}")
+    return request
 
 
-@dg.schedule(
-    job=_PROJECTS,
-    cron_schedule="15 3 * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    name="gitlab_projects_daily",
-    description="Every night: projects that are new, renamed or gone.",
-)
-def gitlab_projects_daily() -> dg.RunRequest:
-    """One run."""
-    return dg.RunRequest()
+def verify_days(turn: Turn) -> list[Launch]:
+    """One run over the last days, which lists in full those that have not been for half a day."""
+    first, last = (f"{turn.at - dt.timedelta(days=days):%Y-%m-%d}" for days in (VERIFIED_DAYS, 1))
+    config = {"ops": {"gitlab_pipelines": {"ops": {"plan_pipelines": {"config": {"days": 0.5}}}}}}
+    return [Launch((max(first, DAYS.get_first_partition_key() or ""), last), config)]
 
 
-JOBS = [_REFRESH, _PROJECTS]
-SCHEDULES = [gitlab_projects_daily]
+JOBS = [CHANGES.as_job(), PROJECTS.as_job()]
+
+SCHEDULES = [
+    schedule(
+        "gitlab_projects_daily",
+        PROJECTS,
+        "15 3 * * *",
+        lambda _: [Launch()],
+        description="Every night: projects that are new, renamed or gone.",
+    ),
+    schedule(
+        "gitlab_days_nightly",
+        CHANGES,
+        # three times, since a run of the sensor's may be under way; what is verified is not again
+        "25 3-5 * * *",
+        verify_days,
+        description=f"Every night: the last {VERIFIED_DAYS} days are listed in full and compared with what is stored.",
+    ),
+]
+
 SENSORS = [gitlab_activity]
+
+GROUPS = [
+    Group("pipelines", [gitlab_pipelines], DAYS),
+    Group("jobs", [gitlab_jobs], DAYS),
+    Group("logs", [gitlab_logs], DAYS),
+    Group("tests", [gitlab_tests], DAYS),
+    Group("archives", [gitlab_archives], DAYS),
+]

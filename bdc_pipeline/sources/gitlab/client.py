@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -22,6 +22,12 @@ from bdc_pipeline.warehouse.stream import Effort
 
 PAGE_SIZE = 100
 """Rows a page: GitLab gives no more, and 20 unless asked."""
+
+SMALL = 8 * 1024 * 1024
+"""Bytes up to which a file is small: of larger ones two are fetched at the same time, however many slots there are."""
+
+OVER_LIMIT = 200
+"""Status of a `Refused` that is over the limit of bytes: it was answered well, and not read."""
 
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -42,35 +48,70 @@ class Page:
 class Bytes:
     """Some or all bytes of a file: from where they are, and how long the whole is."""
 
-    content: bytes
+    content: bytes | bytearray
     start: int
     total: int
+
+
+class Sessions(NamedTuple):
+    """The sessions with one GitLab: for JSON of any length, for small files, and for large ones."""
+
+    json: ApiSession
+    small: ApiSession
+    large: ApiSession
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for session in self:
+            session.close()
+
+    def effort(self) -> Effort:
+        """What has been sent and received, by all who have used them."""
+        total = Effort()
+        for session in self:
+            stats = session.stats.snapshot()
+            total += Effort(stats.requests, stats.retries, stats.bytes, stats.busy, session.ideal_seconds())
+        return total
 
 
 class GitLabClient:
     """Asks one GitLab.
 
     Args:
-        session: for what is JSON; its base address is the instance's.
-        files: for logs and archives, with a limit of bytes of its own.
+        sessions: their base address is the instance's.
+        keep: takes the sessions when the client is done with them; they are closed where there is none.
     """
 
-    def __init__(self, session: ApiSession, files: ApiSession | None = None) -> None:
-        self.session = session
-        self._files = files or session
+    def __init__(self, sessions: Sessions, keep: Callable[[Sessions], None] | None = None) -> None:
+        self.session = sessions.json
+        self._sessions: Sessions | None = sessions
+        self._files, self._keep = sessions, keep
+        self._before = sessions.effort()
+        self._spent = Effort()
+
+    def release(self) -> None:
+        """Says that nothing more is asked: the connections are left to the next client."""
+        if self._keep is None or self.session.stop.is_set():
+            self.close()  # threads of a run that was stopped may still be at work on them
+            return
+        self._spent = self.effort()
+        sessions, self._sessions = self._sessions, None
+        if sessions is not None:
+            self._keep(sessions)
 
     def close(self) -> None:
-        """Closes the connections."""
-        self.session.close()
-        self._files.close()
+        """Closes the connections, unless they were released."""
+        self._spent = self.effort()
+        sessions, self._sessions = self._sessions, None
+        if sessions is not None:
+            sessions.close()
 
     def effort(self) -> Effort:
-        """What has been sent and received."""
-        total = Effort()
-        for session in {id(one): one for one in (self.session, self._files)}.values():
-            stats = session.stats.snapshot()
-            total += Effort(stats.requests, stats.retries, stats.bytes)
-        return total
+        """What has been sent and received by this client."""
+        if self._sessions is None:
+            return self._spent
+        now, before = self._sessions.effort(), self._before
+        return Effort(now.requests - before.requests, now.retries - before.retries, now.bytes - before.bytes)
 
     # -- JSON --------------------------------------------------------------------------------------------------
 
@@ -95,9 +136,9 @@ class GitLabClient:
                 page = self.page(page.next)
                 rows += page.rows
                 total = page.total if page.total is not None else total
-            if total is None or len({_identity(row) for row in rows}) >= total:
+            if total is None or len({identity(row) for row in rows}) >= total:
                 return rows, total
-        raise BadAnswer(f"{path} counts {total} rows and lists {len({_identity(row) for row in rows})}, three times.")
+        raise BadAnswer(f"{path} counts {total} rows and lists {len({identity(row) for row in rows})}, three times.")
 
     def one(self, path: str) -> dict[str, Any]:
         """One object.
@@ -139,15 +180,22 @@ class GitLabClient:
 
     # -- bytes -------------------------------------------------------------------------------------------------
 
-    def log(self, project_id: int, job_id: int) -> bytes:
+    def log(self, project_id: int, job_id: int, *, large: bool) -> bytes | bytearray:
         """A job's log, whole; empty where there is none.
+
+        Args:
+            project_id: the project's.
+            job_id: the job's.
+            large: whether it may be longer than `SMALL`.
 
         Raises:
             FetchError: it did not come; `Refused` with status 200 where it is over the limit of bytes.
         """
-        return self._files.fetch(
-            "GET", self._address(f"projects/{project_id}/jobs/{job_id}/trace"), parse=lambda answer: answer.content
-        )
+        path = self._address(f"projects/{project_id}/jobs/{job_id}/trace")
+        if not large:
+            return self._files.small.fetch("GET", path, parse=lambda answer: answer.content)
+        buffer = _Buffer()
+        return self._files.large.fetch("GET", path, parse=lambda _: buffer.content, into=buffer)
 
     def archive(self, project_id: int, job_id: int, first: int | None = None, last: int | None = None) -> Bytes:
         """Bytes of a job's archive: all, from `first` to `last`, or with `last` alone so many from the end.
@@ -162,8 +210,9 @@ class GitLabClient:
             if last is None
             else {"Range": f"bytes={'' if first is None else first}-{last}", "Accept-Encoding": "identity"}
         )
-        return self._files.fetch(
-            "GET", self._address(f"projects/{project_id}/jobs/{job_id}/artifacts"), headers=headers, parse=_read_bytes
+        path, buffer = self._address(f"projects/{project_id}/jobs/{job_id}/artifacts"), _Buffer()
+        return self._files.large.fetch(
+            "GET", path, headers=headers, parse=lambda answer: _read_bytes(answer, buffer), into=buffer
         )
 
     # -- answers -----------------------------------------------------------------------------------------------
@@ -177,12 +226,17 @@ class GitLabClient:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadAnswer(f"a list was expected, not {answer.text_start(80)!r}") from None
         headers = answer.headers
-        found = _NEXT.search(headers.get("Link", ""))
-        following = found[1] if found and rows else None
+        following = next_link(headers.get("Link", "")) if rows else None
         if following is not None and origin_of(following) != origin_of(self.session.base_url):
             raise BadAnswer(f"the link to the next page leads to {urlsplit(following).netloc}, which is another host")
         total, pages = (_count(headers.get(name)) for name in ("X-Total", "X-Total-Pages"))
         return Page(rows, following, total, pages, self.session.server_time or dt.datetime.now(dt.UTC))
+
+
+def next_link(header: str) -> str | None:
+    """The address of the next page that a `Link` header tells; None at the end."""
+    found = _NEXT.search(header)
+    return found[1] if found else None
 
 
 _DISCOVERY = """query ($ids: [ID!], $since: Time, $n: Int) {
@@ -213,9 +267,25 @@ def _read_object(answer: Answer) -> dict[str, Any]:
         raise BadAnswer(f"an object was expected, not {answer.text_start(80)!r}") from None
 
 
-def _read_bytes(answer: Answer) -> Bytes:
+class _Buffer:
+    """Takes a large file piece by piece, in one block that grows: pieces that are kept until the end fragment the memory of each
+    thread that ever read one."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def begin(self) -> None:
+        """Forgets what an earlier attempt brought."""
+        self.content = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Takes the next piece."""
+        self.content += data
+
+
+def _read_bytes(answer: Answer, buffer: _Buffer) -> Bytes:
     if answer.status != 206:
-        return Bytes(answer.content, 0, len(answer.content))
+        return Bytes(buffer.content or answer.content, 0, len(buffer.content or answer.content))
     told = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if told is None or told[3] == "*" or int(told[2]) - int(told[1]) + 1 != len(answer.content):
         raise BadAnswer(
@@ -228,8 +298,10 @@ def _count(value: str | None) -> int | None:
     return int(value) if value is not None and value.isdecimal() else None
 
 
-def _identity(row: Any) -> Any:
-    return row.get("id") if isinstance(row, dict) else id(row)
+def identity(row: Any) -> Any:
+    """What tells a record of a list from the others: its id; one that has none is like no other."""
+    found = row.get("id") if isinstance(row, dict) else None
+    return found if isinstance(found, (int, str)) else ("without an id", id(row))
 
 
 def is_of_project(error: Exception) -> bool:

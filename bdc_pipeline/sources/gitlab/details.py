@@ -11,18 +11,16 @@ import msgspec
 
 from bdc_pipeline.fetching.answers import Refused
 from bdc_pipeline.fetching.pool import Spawn, Stop
-from bdc_pipeline.sources.gitlab import logs, records
+from bdc_pipeline.sources.gitlab import logs, reports, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, GitLabClient, is_of_project
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
 from bdc_pipeline.sources.gitlab.plan import CHECKED_LATE, Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.stored import StoredRows
 from bdc_pipeline.warehouse.stream import Event, Rows
 from bdc_pipeline.warehouse.table import Table
-
-LARGE = 8 * 1024 * 1024
-"""Bytes from which on a file is large: two of these are fetched at the same time, however many slots there are."""
 
 
 class Forbidden(Exception):  # noqa: N818  (says what happened)
@@ -59,10 +57,7 @@ class UnitsStream(GitLabStream):
         self._readable: set[int] = set()
 
     def work(self) -> Iterator[Event]:
-        """What is to be marked, then all units."""
-        if self.plan.again:
-            yield Rows(self.tables[0], self.plan.again)
-            self.count(self.tables[0], len(self.plan.again))
+        """All units."""
         self.count(self.tables[0], len(self.plan.units))
         for table in self.tables[1:]:
             self.count(table, None if self.plan.units else 0)
@@ -110,7 +105,7 @@ class LogsStream(UnitsStream):
     Args:
         client: where to ask.
         plan: the jobs.
-        stored: rows of logs that are asked for again, by job, read when they are needed.
+        stored: the file, for rows of logs that are gone from GitLab.
         most_bytes: larger ones are marked and left out.
         now: the time (UTC).
         workers: requests at the same time.
@@ -125,7 +120,7 @@ class LogsStream(UnitsStream):
         client: GitLabClient,
         plan: UnitsPlan,
         *,
-        stored: Mapping[int, r.JobLog],
+        stored: StoredRows,
         most_bytes: int,
         now: str,
         workers: int,
@@ -136,25 +131,40 @@ class LogsStream(UnitsStream):
         self._stored, self._most, self._now = stored, most_bytes, now
         self._large = threading.Semaphore(2)
 
+    def work(self) -> Iterator[Event]:
+        """Marks logs of jobs that were erased since, one after the other, and fetches."""
+        self.count(t.JOB_LOGS, len(self.plan.again))
+        for job in self.plan.again:
+            yield Rows(t.JOB_LOGS, [msgspec.structs.replace(self._stored.one(t.JOB_LOGS, job), gone_at=self._now)])
+        yield from super().work()
+
     def fetch(self, unit: Unit) -> Iterable[Event]:
         """A log, or why there is none."""
         if unit.size is not None and unit.size > self._most:
             return [Rows(t.JOB_LOGS, [_without(unit, "too_large", unit.size)])]
-        if (unit.size or 0) > LARGE:
-            with self._large:
-                return [Rows(t.JOB_LOGS, [self._log(unit)])]
-        return [Rows(t.JOB_LOGS, [self._log(unit)])]
+        if (unit.size or 0) <= SMALL:
+            try:
+                return [Rows(t.JOB_LOGS, [self._log(unit, large=False)])]
+            except Refused as refused:
+                if refused.status != OVER_LIMIT:
+                    raise
+        with self._large:
+            return [Rows(t.JOB_LOGS, [self._log(unit, large=True)])]
 
-    def _log(self, unit: Unit) -> r.JobLog:
+    def _log(self, unit: Unit, *, large: bool) -> r.JobLog:
         try:
-            raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id))
+            raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id, large=large))
         except Refused as refused:
-            state = {200: "too_large", 404: "missing"}.get(refused.status)
-            if state is None or is_of_project(refused):
+            if refused.status == 404 and not is_of_project(refused):
+                return self._kept(unit) if unit.stored else _without(unit, "missing", unit.size)
+            if refused.status != OVER_LIMIT or not large:
                 raise
-            return self._kept(unit) if state == "missing" and unit.stored else _without(unit, state, unit.size)
+            return _without(unit, "too_large", unit.size)
         except Forbidden:
             return _without(unit, "forbidden", unit.size)
+        return self._read(unit, raw)
+
+    def _read(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog:
         if len(raw) > self._most:
             return _without(unit, "too_large", len(raw))
         if raw:
@@ -166,9 +176,10 @@ class LogsStream(UnitsStream):
 
     def _kept(self, unit: Unit) -> r.JobLog:
         """The stored log, marked: GitLab has it no more."""
-        return msgspec.structs.replace(self._stored[unit.id], gone_at=self._now, day=unit.day)
+        row: r.JobLog = self._stored.one(t.JOB_LOGS, unit.id)
+        return msgspec.structs.replace(row, gone_at=self._now, day=unit.day)
 
-    def _row(self, unit: Unit, raw: bytes) -> r.JobLog:
+    def _row(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog:
         found = logs.parsed(raw)
         return r.JobLog(
             id=unit.id,
@@ -192,7 +203,7 @@ class LogsStream(UnitsStream):
         """Whether a log is shorter than its artifact, or too young to be sure that it is whole."""
         if unit.size is not None:
             return size < unit.size
-        return records.shifted(unit.as_of, records.seconds(CHECKED_LATE)) > self._now if unit.as_of else False
+        return values.shifted(unit.as_of, values.seconds(CHECKED_LATE)) > self._now if unit.as_of else False
 
 
 def _without(unit: Unit, state: str, size: int | None) -> r.JobLog:
@@ -225,7 +236,7 @@ class TestsStream(UnitsStream):
     Args:
         client: where to ask.
         plan: the pipelines.
-        stored: rows of reports that have cases and are asked for again, by pipeline.
+        stored: the file, for rows of reports whose cases have expired.
         now: the time (UTC).
         workers: requests at the same time.
         stop: ends it early.
@@ -240,7 +251,7 @@ class TestsStream(UnitsStream):
         client: GitLabClient,
         plan: UnitsPlan,
         *,
-        stored: Mapping[int, r.TestReport],
+        stored: StoredRows,
         now: str,
         workers: int,
         stop: Stop,
@@ -256,39 +267,39 @@ class TestsStream(UnitsStream):
         try:
             if not unit.expired:
                 report = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report"))
-                if records.listed(report, "test_suites") and records.whole(report, "total_count") != 0:
+                if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
                     return self._events(of, report, report, "stored")
             if unit.stored:
                 return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
             summary = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report_summary"))
-            totals = records.part(summary, "total")
-            state = "expired" if records.whole(totals, "count") else "none"
+            totals = values.part(summary, "total")
+            state = "expired" if values.whole(totals, "count") else "none"
             return self._events(of, totals, summary, state)
-        except records.Malformed as error:
+        except values.Malformed as error:
             return [rejected(t.TEST_REPORTS, unit.day, (unit.id,), error, json.dumps({"pipeline": unit.id}))]
 
     def _kept(self, unit: Unit) -> r.TestReport:
         """The stored report, marked: GitLab has the cases no more."""
-        row = self._stored[unit.id]
+        row: r.TestReport = self._stored.one(t.TEST_REPORTS, unit.id)
         return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, as_of=unit.as_of, day=unit.day)
 
     def _events(
         self, of: tuple[Any, ...], totals: Mapping[str, Any], report: Mapping[str, Any], state: str
     ) -> list[Event]:
-        row = records.test_report(of, totals, state)
+        row = reports.test_report(of, totals, state)
         suites: list[r.TestSuite] = []
         cases: list[r.TestCase] = []
         rejects: list[Event] = []
-        for place, suite in enumerate(records.listed(report, "test_suites")):
+        for place, suite in enumerate(values.listed(report, "test_suites")):
             if not isinstance(suite, dict):
-                raise records.Malformed(f"suite {place} is no object")
-            suites.append(records.test_suite(row, place, suite))
-            for position, case in enumerate(records.listed(suite, "test_cases")):
+                raise values.Malformed(f"suite {place} is no object")
+            suites.append(reports.test_suite(row, place, suite))
+            for position, case in enumerate(values.listed(suite, "test_cases")):
                 try:
-                    cases.append(records.test_case(suites[-1], position, case))
-                except records.Malformed as error:
+                    cases.append(reports.test_case(suites[-1], position, case))
+                except values.Malformed as error:
                     key = (row.pipeline_id, place, position)
-                    rejects.append(rejected(t.TEST_CASES, row.day, key, error, records.raw_of(case)))
+                    rejects.append(rejected(t.TEST_CASES, row.day, key, error, values.raw_of(case)))
         return [
             Rows(t.TEST_REPORTS, [row]),
             Rows(t.TEST_SUITES, suites, [row.pipeline_id]),

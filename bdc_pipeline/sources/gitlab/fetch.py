@@ -16,6 +16,7 @@ from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps, capped
 from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.values import raw_of, readable_key
 from bdc_pipeline.warehouse.drain import Drained
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject
 from bdc_pipeline.warehouse.table import Table
@@ -105,7 +106,8 @@ class GitLabStream:
 
     def __iter__(self) -> Iterator[Event]:
         yield from self.work()
-        yield from self._verdict()
+        yield from self.verdict()
+        self.client.release()
 
     # -- for stages --------------------------------------------------------------------------------------------
 
@@ -198,7 +200,8 @@ class GitLabStream:
         """Keys of the first table's rows that GitLab says are no more."""
         return ()
 
-    def _verdict(self) -> Iterator[Event]:
+    def verdict(self) -> Iterator[Event]:
+        """What is missing, and of which days all has come."""
         main = self.tables[0]
         for reason, left in self._untried.items():
             self.problem(f"{left.count} units", reason, left.days)
@@ -243,3 +246,8 @@ class GitLabStream:
 def rejected(table: Table, day: str | None, key: tuple[int | str, ...], error: Exception, raw: str) -> Reject:
     """A record that cannot become a row."""
     return Reject(table, day, key, str(error), raw[:20_000])
+
+
+def rejected_record(table: Table, day: str | None, record: Any, error: Exception) -> Reject:
+    """A record with an id of its own that cannot become a row, kept without what must not be kept of it."""
+    return rejected(table, day, readable_key(record), error, raw_of(record))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,14 @@ import msgspec
 
 from bdc_pipeline.fetching.answers import BadAnswer, Refused
 from bdc_pipeline.fetching.pool import Spawn, Stop
-from bdc_pipeline.sources.gitlab import records
+from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
 from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, is_of_project
-from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
+from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected_record
 from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.stored import StoredRows
 from bdc_pipeline.warehouse.stream import Event, Reject, Rows
 
 SLACK = dt.timedelta(minutes=10)
@@ -49,7 +50,7 @@ class JobsStream(GitLabStream):
     Args:
         client: where to ask.
         plan: the pipelines.
-        listed: the stored artifacts of those that are fetched again, by pipeline.
+        stored: the file, for artifacts that are not listed any more.
         workers: requests at the same time.
         stop: ends it early.
         caps: further limits.
@@ -59,8 +60,8 @@ class JobsStream(GitLabStream):
         self,
         client: GitLabClient,
         plan: UnitsPlan,
-        listed: Mapping[int, Sequence[r.Artifact]],
         *,
+        stored: StoredRows,
         workers: int,
         stop: Stop,
         caps: Caps | None = None,
@@ -77,7 +78,7 @@ class JobsStream(GitLabStream):
             caps=caps,
         )
         self.plan = plan
-        self._listed = listed
+        self._stored = stored
 
     def work(self) -> Iterator[Event]:
         """All pipelines at once; a project's list by keyset is one chain beside them."""
@@ -162,18 +163,12 @@ class JobsStream(GitLabStream):
             try:
                 row = records.job(record, unit.project_id, unit.day, unit.id)
                 handed_in = records.artifacts(record, row)
-            except records.Malformed as error:
-                key = (record["id"],) if isinstance(record, dict) and isinstance(record.get("id"), int) else ()
-                rejects.append(rejected(t.JOBS, unit.day, key, error, records.raw_of(record)))
+            except values.Malformed as error:
+                rejects.append(rejected_record(t.JOBS, unit.day, record, error))
                 continue
             jobs.append(row)
             artifacts += handed_in
-        there = {(row.job_id, row.file_type, row.filename) for row in artifacts}
-        artifacts += [
-            msgspec.structs.replace(row, listed=False, day=unit.day)
-            for row in self._listed.get(unit.id, ())
-            if (row.job_id, row.file_type, row.filename) not in there
-        ]
+        artifacts += self._not_listed(unit, artifacts)
         events: list[Event] = [
             Rows(t.JOBS, records.with_retries(jobs), [unit.id]),
             Rows(t.ARTIFACTS, artifacts),
@@ -183,6 +178,17 @@ class JobsStream(GitLabStream):
             done = r.PipelineJobs(unit.id, unit.project_id, unit.day, unit.as_of, len(jobs))
             events.append(Rows(t.PIPELINE_JOBS, [done]))
         return _OfPipeline(events, total)
+
+    def _not_listed(self, unit: Unit, artifacts: Sequence[r.Artifact]) -> list[r.Artifact]:
+        """The stored artifacts of a pipeline that GitLab lists no more: they have expired or were erased."""
+        if not unit.stored:
+            return []
+        there = {(row.job_id, row.file_type, row.filename) for row in artifacts}
+        return [
+            msgspec.structs.replace(row, listed=False, day=unit.day)
+            for row in self._stored.of(t.ARTIFACTS, "pipeline_id", unit.id)
+            if row.listed and (row.job_id, row.file_type, row.filename) not in there
+        ]
 
     def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
         """Counts what GitLab counts and passes the rest on."""
@@ -214,11 +220,11 @@ def _sort_in(rows: Sequence[Any], walk: _Walk) -> str | None:
         if number in walk.units:
             walk.found.setdefault(number, []).append(record)
         try:
-            created = records.moment(record, "created_at")
-        except records.Malformed:
+            created = values.moment(record, "created_at")
+        except values.Malformed:
             continue
         if created is not None and (oldest is None or created < oldest):
             oldest = created
     if oldest is None:
         return None
-    return records.shifted(oldest, SLACK)
+    return values.shifted(oldest, SLACK)

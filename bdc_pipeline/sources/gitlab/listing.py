@@ -18,8 +18,8 @@ from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.archives import TAIL, Damaged, Directory, Entry, find_directory, read_entries
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import Bytes, GitLabClient, is_of_project
-from bdc_pipeline.sources.gitlab.details import LARGE, Forbidden, UnitsStream
+from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, Bytes, GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.details import Forbidden, UnitsStream
 from bdc_pipeline.sources.gitlab.fetch import rejected
 from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
 from bdc_pipeline.warehouse.stream import Event, Rows
@@ -57,14 +57,14 @@ class ArchivesStream(UnitsStream):
 
     def fetch(self, unit: Unit) -> Iterable[Event]:
         """An archive's listing, or why there is none."""
-        guard = self._large if (unit.size or 0) > LARGE else contextlib.nullcontext()
+        guard = self._large if (unit.size or 0) > SMALL else contextlib.nullcontext()
         with guard:
             try:
                 return self._listing(unit)
             except Forbidden:
                 return [Rows(t.ARCHIVES, [_row(unit, "forbidden")])]
             except Refused as refused:
-                state = {200: "too_large", 404: "gone"}.get(refused.status)
+                state = {OVER_LIMIT: "too_large", 404: "gone"}.get(refused.status)
                 if state is None or is_of_project(refused):
                     raise
                 return [] if unit.stored and state == "gone" else [Rows(t.ARCHIVES, [_row(unit, state)])]
@@ -115,7 +115,7 @@ class ArchivesStream(UnitsStream):
             raise BadAnswer("the archive changed while it was read, or another range came than was asked for.")
         return Bytes(more.content + end.content, first, end.total)
 
-    def _keep(self, unit: Unit, content: bytes) -> str:
+    def _keep(self, unit: Unit, content: bytes | bytearray) -> str:
         """Stores an archive, whole or not at all, and returns its path below the directory."""
         relative = f"{unit.project_id}/{unit.pipeline_id}/{unit.id}.zip"
         path = Path(self._directory or ".") / relative
@@ -132,7 +132,7 @@ class ArchivesStream(UnitsStream):
         return relative
 
 
-def _entries_of(content: bytes) -> list[Entry]:
+def _entries_of(content: bytes | bytearray) -> list[Entry]:
     place = find_directory(content, len(content))
     if isinstance(place, int):
         raise Damaged("its 64-bit end record lies outside the archive")

@@ -7,6 +7,7 @@ digits for the stream, O or E, and a blank, or `+` where it goes on with the lin
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 import zlib
@@ -18,6 +19,9 @@ TEXT_HEAD, TEXT_TAIL = 262_144, 786_432
 """Characters of a log's text that are kept and indexed: so many of its beginning and of its end, where it is longer than both.
 A log of 50 MB would make as large an index; it is whole in `raw`."""
 
+_PIECE = 1024 * 1024
+"""Bytes that are decoded at a time where no text is kept of them."""
+
 MOST_ERRORS = 50
 LONGEST_ERROR = 500
 """Lines that look like errors that are kept, the last ones, and characters of each."""
@@ -27,6 +31,7 @@ _LEFT_OUT = "\n[... the middle is left out here; it is in raw ...]\n"
 # Before the text is taken apart: CSI sequences, OSC sequences with their end, and two-character ones
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _SECTION = re.compile(r"section_(start|end):(\d{1,12}):([^\[\s\r\x1b]+)(?:\[[^\]\r\n]*\])?\r?(?:\x1b\[0K)?")
+_SECTION_BYTES = re.compile(_SECTION.pattern.encode(), re.ASCII)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z [0-9a-f]{2}[OE]([ +])", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ERROR = re.compile(
@@ -37,6 +42,8 @@ _HINTS = (
     *("error", "fail", "fatal", "panic", "traceback", "exception", "*** [", "e   ", "not found", "segmentation fault"),
     "out of memory",
 )
+"""Lower-case words of which each line that the pattern finds holds one."""
+
 _NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)\b", re.IGNORECASE)
 
 
@@ -62,33 +69,43 @@ class Parsed:
     error_lines: list[str] = field(default_factory=list)
 
 
-def parsed(raw: bytes) -> Parsed:
-    """Takes a log apart."""
-    whole = raw.decode("utf-8", "replace")
-    invalid = whole.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
-    text, cut = _kept(whole)
-    errors = [line.strip()[:LONGEST_ERROR] for line in text.split("\n") if is_error(line)][-MOST_ERRORS:]
+def parsed(raw: bytes | bytearray) -> Parsed:
+    """Takes a log apart. A large one is never decoded as a whole, since that may take four times its bytes."""
+    text, cut = _kept(raw)
+    errors = [line.strip()[:LONGEST_ERROR] for line in _suspects(text) if is_error(line)][-MOST_ERRORS:]
     return Parsed(
         size=len(raw),
         sha256=hashlib.sha256(raw).hexdigest(),
         lines=raw.count(b"\n") + (not raw.endswith(b"\n")),
-        invalid_bytes=invalid,
+        invalid_bytes=_invalid(raw),
         text=text,
         text_cut=cut,
-        sections=sections_of(whole),
+        sections=sections_of(raw),
         error_lines=errors,
     )
 
 
-def _kept(whole: str) -> tuple[str, bool]:
+def _kept(raw: bytes | bytearray) -> tuple[str, bool]:
     """The text that is kept of a log, and whether its middle is left out. Of a large one no more is read than may be kept."""
-    if len(whole) > 4 * (TEXT_HEAD + TEXT_TAIL):
-        begin, end = whole[: 2 * TEXT_HEAD], whole[-2 * TEXT_TAIL :]
+    if len(raw) > 4 * (TEXT_HEAD + TEXT_TAIL):
+        # whole characters: neither part begins or ends within one
+        begin = raw[: 2 * TEXT_HEAD].decode("utf-8", "replace").rstrip("\ufffd")
+        end = raw[-2 * TEXT_TAIL :].decode("utf-8", "replace").lstrip("\ufffd")
         return f"{readable(begin)[:TEXT_HEAD]}{_LEFT_OUT}{readable(end)[-TEXT_TAIL:]}", True
-    text = readable(whole)
+    text = readable(raw.decode("utf-8", "replace"))
     if len(text) <= TEXT_HEAD + TEXT_TAIL:
         return text, False
     return f"{text[:TEXT_HEAD]}{_LEFT_OUT}{text[-TEXT_TAIL:]}", True
+
+
+def _invalid(raw: bytes | bytearray) -> int:
+    """Places that are no UTF-8: replacement characters that decoding makes, less those that are there."""
+    if raw.isascii():
+        return 0
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    pieces = range(0, len(raw), _PIECE)
+    made = sum(decoder.decode(raw[at : at + _PIECE], at + _PIECE >= len(raw)).count("\ufffd") for at in pieces)
+    return made - raw.count(b"\xef\xbf\xbd")
 
 
 def readable(text: str) -> str:
@@ -116,13 +133,14 @@ def _at_the_end(line: str) -> str:
     return shown
 
 
-def sections_of(text: str) -> list[Section]:
+def sections_of(raw: bytes | bytearray) -> list[Section]:
     """The sections in the order in which they began. One that ends without a beginning is none."""
     found: list[Section] = []
-    opened: dict[str, list[Section]] = {}
-    for kind, at, name in _SECTION.findall(text):
-        if kind == "start":
-            found.append(Section(name, int(at), None))
+    opened: dict[bytes, list[Section]] = {}
+    for kind, at, told in _SECTION_BYTES.findall(raw):
+        name = bytes(told)
+        if kind == b"start":
+            found.append(Section(name.decode("utf-8", "replace"), int(at), None))
             opened.setdefault(name, []).append(found[-1])
         elif opened.get(name):
             section = opened[name].pop()
@@ -130,15 +148,30 @@ def sections_of(text: str) -> list[Section]:
     return found
 
 
+def _suspects(text: str) -> list[str]:
+    """The lines that hold a word of errors. Looking for the words in all of a text takes a tenth of the time that lines take."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        return text.split("\n")  # a letter that is two in lower case: places are not the same
+    begins: set[int] = set()
+    for hint in _HINTS:
+        at = lowered.find(hint)
+        while at >= 0:
+            begins.add(text.rfind("\n", 0, at) + 1)
+            at = lowered.find(hint, _end_of_line(text, at))
+    return [text[begin : _end_of_line(text, begin)] for begin in sorted(begins)]
+
+
+def _end_of_line(text: str, begin: int) -> int:
+    end = text.find("\n", begin)
+    return end if end >= 0 else len(text)
+
+
 def is_error(line: str) -> bool:
     """Whether a line looks like an error; `0 errors` does not."""
-    lowered = line.lower()
-    # most lines hold none of these, and looking for them takes a fortieth of the pattern's time
-    if not any(hint in lowered for hint in _HINTS):
-        return False
     return _ERROR.search(line) is not None and _NO_ERROR.search(line) is None
 
 
-def compressed(raw: bytes) -> bytes:
+def compressed(raw: bytes | bytearray) -> bytes:
     """A log as `job_logs.raw` holds it; `zlib.decompress` gives it back byte by byte."""
     return zlib.compress(raw, 6)

@@ -7,22 +7,22 @@ only a pipeline that GitLab says is no more has vanished, since most have moved 
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bdc_pipeline.fetching.answers import FetchError, Refused
+from bdc_pipeline.fetching.answers import FetchError
 from bdc_pipeline.fetching.pool import Spawn, Stop
-from bdc_pipeline.sources.gitlab import records
+from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, Page, by_hundreds, is_of_project
-from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
+from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, Page, by_hundreds, identity
+from bdc_pipeline.sources.gitlab.fetch import UnitTask, rejected_record
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
+from bdc_pipeline.sources.gitlab.whole import Whole, WholePipelines
 from bdc_pipeline.sources.gitlab.windows import Window, start_of, text_of
-from bdc_pipeline.warehouse.stream import Event, Reject, Rows, Same
+from bdc_pipeline.warehouse.stream import Checked, Event, Missing, Reject, Rows, Same
 
 ROUNDS = 3
 """How often a list is read through until as many ids came as GitLab counts."""
@@ -40,6 +40,8 @@ class _List:
     at: dt.datetime | None = None
     failed: bool = False
     unread: int = 0
+    swept: bool = False
+    unknown: dict[str, set[int]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -61,17 +63,7 @@ class _Listed:
     unread: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """A pipeline with its bridges; `row` is None where GitLab says that it is no more."""
-
-    row: r.Pipeline | None
-    bridges: list[r.Bridge]
-    rejects: list[Reject]
-    id: int = 0
-
-
-class PipelinesStream(GitLabStream):
+class PipelinesStream(WholePipelines):
     """Fetches pipelines, their bridges, and what these have started.
 
     Args:
@@ -93,29 +85,15 @@ class PipelinesStream(GitLabStream):
         caps: Caps | None = None,
         graphql: bool = True,
     ) -> None:
-        names = {window.project_id: window.name for window in plan.windows}
-        super().__init__(
-            client,
-            t.OF_PIPELINES,
-            plan.days,
-            names,
-            workers=workers,
-            stop=stop,
-            limited=plan.limit is not None,
-            caps=caps,
-        )
-        self.plan = plan
+        super().__init__(client, plan, workers=workers, stop=stop, caps=caps)
         self._graphql = graphql
         self._lists: list[_List] = []
-        self._windows = {window.project_id: window for window in plan.windows}
-        self._taken: set[int] = set()
-        self._lock = threading.Lock()
         self._failed_projects: set[int] = set()
         self._unchanged: dict[int, dt.datetime] = {}
         self._came: set[int] = set()
         self._gone: list[int] = []
-        self._basic: dict[int, r.Pipeline] = {}
         self._left = plan.limit
+        self._later: list[UnitTask] = []
 
     # -- rounds ------------------------------------------------------------------------------------------------
 
@@ -126,8 +104,8 @@ class PipelinesStream(GitLabStream):
                 f"project {name}", "it is not among the stored projects, so nothing was asked of it", self.days
             )
         changed = self._discover()
-        self._lists = list(self._to_list(changed))
-        one_by_one = [self._detail(number, window) for window in self.plan.windows for number in window.one_by_one]
+        self._lists = [*self._to_list(changed), *self._to_sweep()]
+        one_by_one = [self.stored_one(number, window) for window in self.plan.windows for number in window.one_by_one]
         yield from self.round([*(self._first_page(one) for one in self._lists), *one_by_one])
         for _ in range(ROUNDS - 1):
             short = [one for one in self._lists if one.is_short]
@@ -136,6 +114,7 @@ class PipelinesStream(GitLabStream):
             for one in short:
                 one.ids, one.unread, one.total = set(), 0, None
             yield from self.round(self._first_page(one) for one in short)
+        yield from self.round(self._later)
         yield from self._look_for_missing()
         yield from self._conclude()
 
@@ -143,7 +122,8 @@ class PipelinesStream(GitLabStream):
         """The projects that GraphQL says have changed; all where it is no help."""
         asked = {window.project_id: window.after for window in self.plan.windows if window.probed}
         changed = {window.project_id for window in self.plan.windows}
-        if not self._graphql or len(asked) < 2:
+        # for a single project it spares something only where that has two lists
+        if not self._graphql or len(asked) + any(map(self._has_children, self.plan.windows)) < 2:
             return changed
         try:
             for group in by_hundreds(sorted(asked)):
@@ -175,6 +155,12 @@ class PipelinesStream(GitLabStream):
             if window.children or (told and self._has_children(window)):
                 yield _List(window, children=True)
 
+    def _to_sweep(self) -> Iterator[_List]:
+        for window in self.plan.swept:
+            for children, wanted in ((False, window.own), (True, window.children)):
+                if wanted:
+                    yield _List(window, children, swept=True)
+
     def _has_children(self, window: Window) -> bool:
         return any(one.child and one.project_id == window.project_id for one in self.plan.held.values())
 
@@ -193,14 +179,31 @@ class PipelinesStream(GitLabStream):
             params["source"] = "parent_pipeline"
         return self._page(one, f"projects/{one.window.project_id}/pipelines", params, 1)
 
-    def _page(self, one: _List, path: str, params: dict[str, Any] | None, number: int) -> UnitTask:
+    def _page(
+        self, one: _List, path: str, params: dict[str, Any] | None, number: int, *, follow: bool = True
+    ) -> UnitTask:
         def run(spawn: Spawn[Any]) -> _Listed:
             page = self.asked(one.window.project_id, lambda: self.client.page(path, params))
-            if page.next is not None and self._left != 0:
-                spawn(self._page(one, page.next, None, number + 1))
-            return self._read(page, one, spawn)
+            if page.next is not None and follow and self._left != 0:
+                for task in self._further(one, path, params, page, number):
+                    spawn(task)
+            return self._compare(page, one) if one.swept else self._read(page, one, spawn)
 
         return UnitTask(f"{one.label} page {number}", run, one.window.project_id, one.window.days, one)
+
+    def _further(
+        self, one: _List, path: str, params: dict[str, Any] | None, page: Page, number: int
+    ) -> Iterator[UnitTask]:
+        """The pages behind one: all at once where the first has said how many there are, else the next.
+
+        The last of them follows its link all the same: more may have come since.
+        """
+        last = page.pages if number == 1 and page.pages is not None and self._left is None else 2
+        if last == 2 or params is None:
+            yield self._page(one, page.next or "", None, number + 1)
+            return
+        for at in range(last, 1, -1):
+            yield self._page(one, path, {**params, "page": at}, at, follow=at == last)
 
     def _read(self, page: Page, one: _List, spawn: Spawn[Any]) -> _Listed:
         """Reads a page, in the thread that fetched it, and adds a task for each pipeline that has changed."""
@@ -208,29 +211,39 @@ class PipelinesStream(GitLabStream):
         same = unread = 0
         for record in page.rows:
             try:
-                identifier = records.key_of(record)
+                identifier = values.key_of(record)
                 row = records.pipeline(record, one.window.project_id, detailed=False)
-            except records.Malformed as error:
-                key = (record["id"],) if isinstance(record, dict) and isinstance(record.get("id"), int) else ()
-                found.rejects.append(rejected(t.PIPELINES, None, key, error, records.raw_of(record)))
+            except values.Malformed as error:
+                key = values.readable_key(record)
+                found.rejects.append(rejected_record(t.PIPELINES, None, record, error))
                 found.ids.extend(key)
                 unread += not key
                 continue
             found.ids.append(identifier)
-            held = self.plan.held.get(identifier)
-            if held and held.detailed and (held.updated_at, held.status) == (row.updated_at, row.status):
-                same += self._claim(identifier)
-            elif self._within_limit() and self._claim(identifier):
+            if self.known(row):
+                same += self.claim(identifier)
+            elif self._within_limit() and self.claim(identifier):
                 self._basic[identifier] = row
-                spawn(self._detail(identifier, one.window, row))
+                for task in self.listed_one(row, one.window, f"pipeline {identifier} of {one.window.name}"):
+                    # what follows a page starts with its end, so that caps hold for what is begun apart from it
+                    (spawn if self.caps == Caps() else self._later.append)(task)
         return _Listed(page, found.ids, same, found.rejects, unread)
 
-    def _claim(self, identifier: int) -> bool:
-        """Whether nobody else fetches a pipeline: lists overlap with what bridges lead to."""
-        with self._lock:
-            new = identifier not in self._taken
-            self._taken.add(identifier)
-            return new
+    def _compare(self, page: Page, one: _List) -> _Listed:
+        """Reads the ids of a day that was over. One that has come to it opens the day again: what belongs to it comes with the
+        next sync."""
+        found = _Listed(page, [], 0, [], 0)
+        for record in page.rows:
+            try:
+                row = records.pipeline(record, one.window.project_id, detailed=False)
+            except values.Malformed:
+                found.ids.append(identity(record))
+                continue
+            found.ids.append(row.id)
+            if row.day in one.window.full and row.id not in self.plan.held:
+                with self._lock:
+                    one.unknown.setdefault(row.day, set()).add(row.id)
+        return found
 
     def _within_limit(self) -> bool:
         if self._left is None:
@@ -239,81 +252,13 @@ class PipelinesStream(GitLabStream):
             self._left, fits = max(0, self._left - 1), self._left > 0
             return fits
 
-    # -- one pipeline ------------------------------------------------------------------------------------------
-
-    def _detail(self, identifier: int, window: Window, listed: r.Pipeline | None = None) -> UnitTask:
-        project = window.project_id if listed is None else listed.project_id
-
-        def run(spawn: Spawn[Any]) -> _Whole:
-            return self._whole(identifier, project, window, spawn)
-
-        days = window.days if listed is None else (listed.day,)
-        return UnitTask(f"pipeline {identifier} of {window.name}", run, project, days, identifier)
-
-    def _whole(self, identifier: int, project: int, window: Window, spawn: Spawn[Any]) -> _Whole:
-        base = f"projects/{project}/pipelines/{identifier}"
-        try:
-            record = self.asked(project, lambda: self.client.one(base))
-        except Refused as refused:
-            if refused.status != 404 or is_of_project(refused):
-                raise
-            return _Whole(None, [], [], identifier)
-        try:
-            row = records.pipeline(record, project, detailed=True)
-        except records.Malformed as error:
-            listed = self._basic.get(identifier)
-            day = listed.day if listed is not None else None
-            return _Whole(
-                listed, [], [rejected(t.PIPELINES, day, (identifier,), error, records.raw_of(record))], identifier
-            )
-        found, _ = self.asked(project, lambda: self.client.every(f"{base}/bridges", {}))
-        bridges, rejects = [], []
-        for one in found:
-            try:
-                bridges.append(records.bridge(one, row))
-            except records.Malformed as error:
-                key = (one["id"],) if isinstance(one, dict) and isinstance(one.get("id"), int) else ()
-                rejects.append(rejected(t.BRIDGES, row.day, key, error, records.raw_of(one)))
-        self._follow(found, window, spawn)
-        return _Whole(row, bridges, rejects, identifier)
-
-    def _follow(self, bridges: list[Any], window: Window, spawn: Spawn[Any]) -> None:
-        """Adds a task for each pipeline that a bridge has started and that is not stored as it is."""
-        for one in bridges:
-            downstream = one.get("downstream_pipeline") if isinstance(one, dict) else None
-            try:
-                row = records.pipeline(downstream, window.project_id, detailed=False) if downstream else None
-            except records.Malformed:
-                continue  # its own list or page says what is wrong with it
-            if row is None:
-                continue
-            held = self.plan.held.get(row.id)
-            known = held and held.detailed and (held.updated_at, held.status) == (row.updated_at, row.status)
-            if not known and self._claim(row.id):
-                self._basic[row.id] = row
-                spawn(self._downstream(row, window))
-
-    def _downstream(self, row: r.Pipeline, window: Window) -> UnitTask:
-        """A pipeline that a bridge has started. In a project that is not among those asked for, a refusal is no failure: its
-        row from the bridge is all that this token may see."""
-
-        def run(spawn: Spawn[Any]) -> _Whole:
-            try:
-                return self._whole(row.id, row.project_id, window, spawn)
-            except Refused as refused:
-                if row.project_id in self._windows or refused.status not in {403, 404}:
-                    raise
-                return _Whole(row, [], [], row.id)
-
-        return UnitTask(f"pipeline {row.id} started from {window.name}", run, row.project_id, (row.day,), row.id)
-
     # -- what comes --------------------------------------------------------------------------------------------
 
     def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
         """Counts a page, or passes a pipeline on."""
         if isinstance(value, _Listed):
             return self._take_page(task.key, value)
-        return self._take_whole(value)
+        return self._take_whole(value) if value is not None else ()
 
     def _take_page(self, one: _List, listed: _Listed) -> Iterator[Event]:
         page = listed.page
@@ -323,12 +268,13 @@ class PipelinesStream(GitLabStream):
         one.counted = one.counted and page.total is not None
         if page.total is not None:
             one.total = page.total
-        self._came.update(listed.ids)
+        if not one.swept:
+            self._came.update(listed.ids)
         if listed.same:
             yield Same(t.PIPELINES, listed.same)
         yield from listed.rejects
 
-    def _take_whole(self, whole: _Whole) -> Iterator[Event]:
+    def _take_whole(self, whole: Whole) -> Iterator[Event]:
         if whole.row is None:
             if whole.id in self.plan.held:
                 self._gone.append(whole.id)
@@ -342,10 +288,14 @@ class PipelinesStream(GitLabStream):
     def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
         """Keeps what the list said of a pipeline whose own page did not come."""
         super().failed(task, error)
-        self._failed_projects.add(task.project_id)
         if isinstance(task.key, _List):
             task.key.failed = True
-        elif task.key in self._basic and task.key not in self.plan.held:
+            if task.key.swept:
+                return ()
+        self._failed_projects.add(task.project_id)
+        if isinstance(task.key, _List):
+            return ()
+        if task.key in self._basic and task.key not in self.plan.held:
             self._came.add(task.key)
             return [Rows(t.PIPELINES, [self._basic[task.key]])]
         return ()
@@ -356,17 +306,16 @@ class PipelinesStream(GitLabStream):
         """Asks for each stored pipeline of a fully listed day that did not come: it has moved to another day, or is gone."""
         if self._left is not None or self.stopped:
             return
-        doubtful = {one.window.project_id for one in self._lists if one.failed or one.is_short}
-        listed = {(one.window.project_id, one.children) for one in self._lists} - {
-            (project, children) for project in doubtful for children in (False, True)
-        }
         tasks = []
-        for number, held in self.plan.held.items():
-            window = self._windows.get(held.project_id)
-            if window is None or number in self._came or held.day not in window.full:
+        for one in self._lists:
+            if one.failed or one.is_short:
                 continue
-            if (held.project_id, held.child) in listed and self._claim(-number):
-                tasks.append(self._detail(number, window))
+            for number, held in self.plan.held.items():
+                of_list = (held.project_id, held.child) == (one.window.project_id, one.children)
+                # a list by time holds none without one
+                there = number in one.ids or number in self._came or (one.swept and held.updated_at is None)
+                if of_list and not there and held.day in one.window.full and self.claim(-number):
+                    tasks.append(self.stored_one(number, one.window))
         if tasks:
             yield from self.round(tasks)
 
@@ -374,10 +323,11 @@ class PipelinesStream(GitLabStream):
         """Judges the lists, and notes until when each project was listed."""
         for one in self._lists:
             if one.is_short and self._left is None:
-                self._failed_projects.add(one.window.project_id)
+                if not one.swept:
+                    self._failed_projects.add(one.window.project_id)
                 error = f"GitLab counts {one.total}, {len(one.ids)} different ones came, {ROUNDS} times"
                 self.problem(one.label, error, one.window.days)
-            if not one.counted:
+            if not one.counted and not one.swept:
                 self.count(t.PIPELINES, None)
         self.count(t.PIPELINES, len(self._came))
         days = [] if self._left is not None or self.stopped else list(self._listed_days())
@@ -390,18 +340,55 @@ class PipelinesStream(GitLabStream):
         """
         at = dict(self._unchanged)
         for one in self._lists:
-            if one.at is not None:
+            if one.at is not None and not one.swept:
                 known = at.get(one.window.project_id)
                 at[one.window.project_id] = one.at if known is None else min(known, one.at)
-        for project, window in self._windows.items():
+        for window in self.plan.windows:
+            project = window.project_id
             if project in self._failed_projects:
-                yield from (r.ProjectDay(project, day, text_of(start_of(day))) for day in sorted(window.full))
+                yield from (self._day(project, day, start_of(day)) for day in sorted(window.full))
+            elif project in at:
+                for day in window.days:
+                    yield self._day(project, day, at[project], compared=day in window.full)
+        yield from self._swept_days()
+
+    def _day(self, project: int, day: str, at: dt.datetime, *, compared: bool = False) -> r.ProjectDay:
+        return r.ProjectDay(
+            project, day, text_of(at), text_of(at) if compared else self.plan.checked.get((project, day))
+        )
+
+    def _swept_days(self) -> Iterator[r.ProjectDay]:
+        """Days that were compared besides; those of a list that failed stay due."""
+        lists = [one for one in self._lists if one.swept]
+        broken = {id(one.window) for one in lists if one.failed or one.is_short}
+        for window in self.plan.swept:
+            if window.project_id in self._failed_projects or id(window) in broken:
                 continue
-            if project not in at:
-                continue
-            for day in window.days:
-                yield r.ProjectDay(project, day, text_of(at[project]))
+            of_window = [one for one in lists if one.window is window]
+            unknown = {day for one in of_window for day in one.unknown}
+            if at := min((one.at for one in of_window if one.at is not None), default=None):
+                for day in window.days:
+                    yield self._day(window.project_id, day, start_of(day) if day in unknown else at, compared=True)
 
     def gone(self) -> tuple[int, ...]:
-        """Stored pipelines that GitLab says are no more."""
-        return tuple(dict.fromkeys(self._gone))
+        """Stored pipelines of the days that were asked for that GitLab says are no more."""
+        return tuple(sorted(set(self._gone) - self._swept_away()))
+
+    def _swept_away(self) -> set[int]:
+        days = {(window.project_id, day) for window in self.plan.swept for day in window.days}
+        held = self.plan.held
+        return {number for number in self._gone if (held[number].project_id, held[number].day) in days}
+
+    def verdict(self) -> Iterator[Event]:
+        """What became of the days that were asked for, then of those that were compared besides."""
+        yield from super().verdict()
+        days = {day for window in self.plan.swept for day in window.days}
+        for one in self._lists:
+            for day, numbers in one.unknown.items():
+                error = (
+                    f"pipelines have come to the day after it was over ({len(numbers)}); the next sync lists it again"
+                )
+                yield Missing(t.PIPELINES, (day,), one.label, error, 0, full=False)
+        if gone := self._swept_away():
+            told = tuple(sorted(days))
+            yield Checked(t.PIPELINES, told, 0, full=False, gone=tuple(sorted(gone)), again=len(gone))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
-
-from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.records import FINAL, as_of, is_alive
-from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, by_keyset, window_of
-from bdc_pipeline.warehouse.table import Table, quoted
+from bdc_pipeline.sources.gitlab.sweep import CheckedDay, swept
+from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, by_keyset, is_closed, window_of
+from bdc_pipeline.warehouse import ledger
 
 USUAL_JOBS = 10.0
 """Jobs of a pipeline where none is stored yet to tell."""
@@ -25,13 +22,16 @@ CHECKED_LATE = 3600
 
 @dataclass(frozen=True, slots=True)
 class PipelinesPlan:
-    """Which pipelines to list, and what is stored of them; `unknown` are projects that were named and are not stored."""
+    """Which pipelines to list, and what is stored of them; `unknown` are projects that were named and are not stored, `swept` what
+    is listed besides to find deleted ones, `checked` when each project's day was last compared."""
 
     days: tuple[str, ...]
     windows: tuple[Window, ...]
     held: Mapping[int, Held]
     unknown: tuple[str, ...] = ()
     limit: int | None = None
+    swept: tuple[Window, ...] = ()
+    checked: Mapping[tuple[int, str], str | None] = field(default_factory=dict)
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -40,6 +40,7 @@ class PipelinesPlan:
             "in_full": sum(bool(window.full) for window in self.windows),
             "changes_alone": sum(not window.full for window in self.windows),
             "stored_and_not_over": sum(len(window.one_by_one) for window in self.windows),
+            "lists_for_deleted": len(self.swept),
         }
 
 
@@ -61,13 +62,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class UnitsPlan:
-    """What a stage fetches; `open_days` are those whose pipelines are not all there, `again` rows to be written anew."""
+    """What a stage fetches; `open_days` are those whose pipelines are not all there, `again` keys of rows to be marked."""
 
     days: tuple[str, ...]
     units: tuple[Unit, ...]
     open_days: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
-    again: tuple[msgspec.Struct, ...] = ()
+    again: tuple[int, ...] = ()
     keyset: frozenset[int] = frozenset()
     limited: bool = False
 
@@ -91,17 +92,34 @@ def chosen_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tu
     return {number: known[number] for number in sorted(found)}, [n for n in wanted if n.lower() not in by_name]
 
 
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """How much a run does to find deleted pipelines of days that are over: at most so many requests, for days that were compared
+    before a moment (UTC)."""
+
+    requests: int = 0
+    before: str = ""
+
+
 def plan_pipelines(
-    connection: sqlite3.Connection, wanted: Sequence[str], asked: Asked, *, force: bool, limit: int | None
+    connection: sqlite3.Connection,
+    wanted: Sequence[str],
+    asked: Asked,
+    *,
+    force: bool,
+    limit: int | None,
+    sweep: Sweep | None = None,
 ) -> PipelinesPlan:
     """Decides what to list of each project."""
     projects, unknown = chosen_projects(connection, wanted)
-    first = asked.days[0]
     listed: dict[int, dict[str, str]] = {}
-    sql = "SELECT project_id, day, listed_at FROM project_days WHERE day BETWEEN ? AND ?"
-    for project, day, at in connection.execute(sql, (first, asked.days[-1])):
+    checked: dict[tuple[int, str], str | None] = {}
+    sql = "SELECT project_id, day, listed_at, checked_at FROM project_days WHERE day BETWEEN ? AND ?"
+    for project, day, at, compared in connection.execute(sql, _range(asked.days)):
         listed.setdefault(project, {})[day] = at
-    held = _held(connection, first)
+        checked[project, day] = compared
+    lists = swept(_due(connection, projects, asked, sweep), projects, sweep.requests) if sweep and not limit else ()
+    held = _held(connection, asked.days[0], lists)
     by_project: dict[int, dict[int, Held]] = {}
     for number, one in held.items():
         by_project.setdefault(one.project_id, {})[number] = one
@@ -110,19 +128,41 @@ def plan_pipelines(
         for number, name in projects.items()
     ]
     kept = tuple(window for window in windows if window is not None)
-    return PipelinesPlan(tuple(asked.days), kept, held, tuple(unknown), limit)
+    return PipelinesPlan(tuple(asked.days), kept, held, tuple(unknown), limit, lists, checked)
 
 
-def _held(connection: sqlite3.Connection, first: str) -> dict[int, Held]:
-    """The stored pipelines from a day on, and all that are not over."""
+def _due(
+    connection: sqlite3.Connection, projects: Mapping[int, str], asked: Asked, sweep: Sweep
+) -> Iterator[CheckedDay]:
+    """The days outside of those that are asked for that are over, complete, hold pipelines, and were compared long ago."""
+    sql = (
+        "SELECT d.project_id, d.day, d.listed_at, coalesce(d.checked_at, d.listed_at) AS checked, "
+        "sum(p.source IS NOT 'parent_pipeline'), sum(p.source IS 'parent_pipeline') "
+        "FROM project_days d JOIN _pipelines p ON p.project_id = d.project_id AND p.day = d.day "
+        "WHERE p.vanished_at IS NULL AND p.updated_at IS NOT NULL AND checked < ? AND d.day NOT BETWEEN ? AND ? "
+        "GROUP BY d.project_id, d.day ORDER BY checked"
+    )
+    states = ledger.partition_states(connection, t.PIPELINES)
+    for project, day, listed, at, own, children in connection.execute(sql, (sweep.before, *_range(asked.days))):
+        if project in projects and day in states and states[day].complete and is_closed(day, listed, asked):
+            yield CheckedDay(project, day, at, own, children)
+
+
+def _held(connection: sqlite3.Connection, first: str, lists: Sequence[Window]) -> dict[int, Held]:
+    """The stored pipelines from a day on, all that are not over, and those of further lists."""
     final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     sql = (
-        "SELECT id, project_id, day, updated_at, status, detailed, source IS 'parent_pipeline' FROM _pipelines "  # noqa: S608
-        f"WHERE vanished_at IS NULL AND (day >= ? OR status IS NULL OR status NOT IN ({final}))"
+        "SELECT id, project_id, day, updated_at, status, detailed, source IS 'parent_pipeline' FROM _pipelines "
+        "WHERE vanished_at IS NULL AND "
     )
+    chosen: list[tuple[str, tuple[Any, ...]]] = [
+        (f"(day >= ? OR status IS NULL OR status NOT IN ({final}))", (first,)),
+        *(("project_id = ? AND day BETWEEN ? AND ?", (one.project_id, *_range(one.days))) for one in lists),
+    ]
     return {
         number: Held(project, day, updated, status, bool(detailed), bool(child))
-        for number, project, day, updated, status, detailed, child in connection.execute(sql, (first,))
+        for where, values in chosen
+        for number, project, day, updated, status, detailed, child in connection.execute(sql + where, values)
     }
 
 
@@ -158,21 +198,10 @@ def _keyset(connection: sqlite3.Connection, counts: Mapping[int, int], workers: 
     return by_keyset(counts, float(each) if each is not None else USUAL_JOBS, workers)
 
 
-def listed_artifacts(connection: sqlite3.Connection, units: Iterable[Unit]) -> dict[int, list[r.Artifact]]:
-    """The stored artifacts of pipelines whose jobs are fetched again, by pipeline: what is not listed any more is marked."""
-    found: dict[int, list[r.Artifact]] = {}
-    again = [unit.pipeline_id for unit in units if unit.stored]
-    where = "pipeline_id IN (SELECT value FROM json_each(?)) AND listed"
-    for row in stored_rows(connection, t.ARTIFACTS, where, (json.dumps(again),)):
-        assert isinstance(row, r.Artifact)  # noqa: S101  (the table's row type)
-        found.setdefault(row.pipeline_id, []).append(row)
-    return found
-
-
 # -- logs, tests, archives -------------------------------------------------------------------------------------
 
 
-def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, now: str) -> UnitsPlan:
+def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool) -> UnitsPlan:
     """The jobs whose logs are to be fetched: over, started, not erased, and without a log that is final.
 
     A stored log of a job that was erased since is marked.
@@ -191,10 +220,11 @@ def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: boo
             units[number] = Unit(
                 number, pipeline, project, day, finished, size=size, stored=known is not None and state == "complete"
             )
-    where = "day BETWEEN ? AND ? AND gone_at IS NULL AND id IN (SELECT id FROM jobs WHERE erased_at IS NOT NULL)"
-    gone = tuple(
-        msgspec.structs.replace(row, gone_at=now) for row in stored_rows(connection, t.JOB_LOGS, where, _range(days))
+    erased = (
+        "SELECT id FROM job_logs WHERE day BETWEEN ? AND ? AND gone_at IS NULL "
+        "AND id IN (SELECT id FROM jobs WHERE erased_at IS NOT NULL)"
     )
+    gone = tuple(int(number) for (number,) in connection.execute(erased, _range(days)))
     return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection), again=gone)
 
 
@@ -259,36 +289,6 @@ def _range(days: Sequence[str]) -> tuple[str, str]:
 
 def _names(connection: sqlite3.Connection) -> dict[int, str]:
     return {int(number): str(path or number) for number, path in connection.execute("SELECT id, path FROM projects")}
-
-
-def stored_rows(
-    connection: sqlite3.Connection, table: Table, where: str, values: Sequence[Any]
-) -> list[msgspec.Struct]:
-    """Rows as they are stored, to be written again with something changed."""
-    names = ", ".join(quoted(column.name) for column in table.columns)
-    sql = f"SELECT {names} FROM {quoted(table.stored)} WHERE {where}"  # noqa: S608  (declared names; values are bound)
-    return [_row(table, values_of) for values_of in connection.execute(sql, tuple(values))]
-
-
-def _row(table: Table, values: Sequence[Any]) -> msgspec.Struct:
-    kinds = {info.name: info.type for info in msgspec.structs.fields(table.row)}
-    found = {}
-    for column, value in zip(table.columns, values, strict=True):
-        told = value
-        if column.encode is not None and isinstance(value, str):
-            told = msgspec.json.decode(value)
-        found[column.name] = (
-            msgspec.convert(told, kinds[column.name], strict=False) if not isinstance(told, bytes) else told
-        )
-    return table.row(**found)
-
-
-def rows_by_key(connection: sqlite3.Connection, table: Table, keys: Sequence[int]) -> dict[int, Any]:
-    """Stored rows of some keys, for a table whose key is one column."""
-    if not keys:
-        return {}
-    where = f"{quoted(table.key[0])} IN (SELECT value FROM json_each(?))"  # noqa: S608  (a declared name; values are bound)
-    return {table.key_of(row): row for row in stored_rows(connection, table, where, (json.dumps(list(keys)),))}
 
 
 def replaced(plan: UnitsPlan, *, open_days: tuple[str, ...], limited: bool) -> UnitsPlan:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from bdc_pipeline.fetching.answers import FetchError, Unauthorized
 from bdc_pipeline.fetching.pool import Done, NotTried, Pool, Spawn, Stop, Task
-from bdc_pipeline.sources.gitlab import records
+from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
-from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient
-from bdc_pipeline.sources.gitlab.fetch import rejected
+from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, identity
+from bdc_pipeline.sources.gitlab.fetch import rejected_record
 from bdc_pipeline.warehouse.drain import Drained
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Rows, Same
 from bdc_pipeline.warehouse.table import Table
 
-MEMBERSHIP = {"membership": "true", "order_by": "id", "sort": "asc", "pagination": "keyset", "per_page": PAGE_SIZE}
+MEMBERSHIP = {"membership": "true", "order_by": "id", "sort": "asc", "per_page": PAGE_SIZE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +64,58 @@ class ProjectsStream:
             yield from self._named(self._plan.names)
         else:
             yield from self._members()
+        self._client.release()
 
     def _members(self) -> Iterator[Event]:
-        """All projects of the token, by keyset to the end: a project that is not among them has vanished."""
-        path, params = "projects", dict[str, Any](MEMBERSHIP)
-        page = None
+        """All projects of the token: one that is not among them has vanished."""
         try:
-            while page is None or page.next is not None:
-                self._stop.raise_if_set()
-                page = self._client.page(path, params) if page is None else self._client.page(page.next or "")
-                yield from self._rows(page.rows)
+            found, total = self._counted()
+            if found is None:
+                found, total = self._by_keyset(), None
+            for page in found:
+                yield from self._rows(page)
         except FetchError as error:
             yield Missing(t.PROJECTS, (None,), "projects", str(error))
             return
-        yield Checked(t.PROJECTS, (None,), None, full=True)
+        yield Checked(t.PROJECTS, (None,), total, full=True)
+
+    def _counted(self) -> tuple[Iterable[list[Any]] | None, int | None]:
+        """The pages by offset, as GitLab counts them: one request for up to a hundred projects. None where it does not count
+        (above 10,000), or where other projects than it counts came.
+        """
+        first = self._client.page("projects", MEMBERSHIP)
+        if first.total is None or first.pages is None:
+            return None, None
+        numbers = range(2, first.pages + 1)
+        pool = Pool(self._workers, stop=self._stop, error_budget=0, name="gitlab")
+        with closing(pool.run(map(self._page, numbers))) as outcomes:  # type: ignore[type-var]
+            pages = [first.rows, *(outcome.value for outcome in outcomes if isinstance(outcome, Done))]
+        self._stop.raise_if_set()
+        came = {identity(row) for page in pages for row in page}
+        return (pages, first.total) if len(came) == first.total else (None, None)
+
+    def _page(self, number: int) -> Task[Any]:
+        def run(_: Spawn[Any]) -> list[Any]:
+            return self._client.page("projects", {**MEMBERSHIP, "page": number}).rows
+
+        return Task(f"projects page {number}", run)
+
+    def _by_keyset(self) -> Iterator[list[Any]]:
+        """The pages by keyset, each with the link to the next; the one behind the last is empty."""
+        page = self._client.page("projects", {**MEMBERSHIP, "pagination": "keyset"})
+        yield page.rows
+        while page.next is not None:
+            self._stop.raise_if_set()
+            page = self._client.page(page.next)
+            yield page.rows
 
     def _rows(self, found: Sequence[Any], asked_as: str | None = None) -> Iterator[Event]:
         rows: list[r.Project] = []
         for record in found:
             try:
                 rows.append(records.project(record, asked_as))
-            except records.Malformed as error:
-                key = (record["id"],) if isinstance(record, dict) and isinstance(record.get("id"), int) else ()
-                yield rejected(t.PROJECTS, None, key, error, records.raw_of(record))
+            except values.Malformed as error:
+                yield rejected_record(t.PROJECTS, None, record, error)
         yield Rows(t.PROJECTS, rows)
 
     def _named(self, names: Sequence[str]) -> Iterator[Event]:

@@ -1,19 +1,17 @@
-"""GitLab's objects as rows: which of their keys become columns, and what is made of the types that answers really have.
+"""GitLab's projects, pipelines, bridges, jobs and artifacts as rows: which of their keys become columns.
 
-A key that is missing is NULL, one that is unknown is left out. Among scalars the kind may differ (coverage comes as text and as a
-number); a structure in place of a scalar makes the record a reject.
+A key that is missing is NULL, one that is unknown is left out.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab.values import Malformed, flag, key_of, listed, moment, number, part, shown, text, whole
 
 FINAL = frozenset({"success", "failed", "canceled", "skipped"})
 BLOCKED = frozenset({"manual", "scheduled"})
@@ -22,161 +20,9 @@ EPOCH = "1970-01-01"
 """The day of pipelines that tell neither when they changed nor when they were made."""
 
 
-class Malformed(ValueError):  # noqa: N818  (says what the record is)
-    """A record that cannot become a row: says which key, and what it holds."""
-
-
 def is_alive(status: str | None) -> bool:
     """Whether a status may change without anybody's doing; one that is not known may."""
     return status not in FINAL and status not in BLOCKED
-
-
-# -- values ----------------------------------------------------------------------------------------------------
-
-
-def text(record: Mapping[str, Any], key: str) -> str | None:
-    """A text.
-
-    Raises:
-        Malformed: it is a structure.
-    """
-    value = record.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, (int, float)):
-        return str(value)
-    raise Malformed(f"`{key}` holds {_shown(value)} where a text is expected")
-
-
-def number(record: Mapping[str, Any], key: str) -> float | None:
-    """A number, which may come as text: a pipeline's coverage is "68.49".
-
-    Raises:
-        Malformed: it is no number.
-    """
-    value = record.get(key)
-    if value is None or value == "":
-        return None
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            found = float(value)
-        except (ValueError, OverflowError):
-            found = math.nan
-        if math.isfinite(found):
-            return found
-    raise Malformed(f"`{key}` holds {_shown(value)} where a number is expected")
-
-
-def whole(record: Mapping[str, Any], key: str) -> int | None:
-    """A whole number; exact up to 64 bits.
-
-    Raises:
-        Malformed: it is none.
-    """
-    value = record.get(key)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
-        return int(value)
-    raise Malformed(f"`{key}` holds {_shown(value)} where a whole number is expected")
-
-
-def flag(record: Mapping[str, Any], key: str) -> bool | None:
-    """A truth value.
-
-    Raises:
-        Malformed: it is none.
-    """
-    value = record.get(key)
-    if value is None or isinstance(value, bool):
-        return value
-    raise Malformed(f"`{key}` holds {_shown(value)} where true or false is expected")
-
-
-def moment(record: Mapping[str, Any], key: str) -> str | None:
-    """A time in UTC with milliseconds: `2026-05-31T23:59:59.000Z`. Such texts sort by time.
-
-    Raises:
-        Malformed: it is no time in ISO 8601.
-    """
-    value = record.get(key)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise Malformed(f"`{key}` holds {_shown(value)} where a time is expected")
-    if len(value) == 24 and value[23] == "Z" and value[10] == "T":
-        _parsed(key, value)
-        return value
-    parsed = _parsed(key, value)
-    return f"{parsed.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S}.{parsed.microsecond // 1000:03d}Z"
-
-
-def _parsed(key: str, value: str) -> dt.datetime:
-    try:
-        parsed = dt.datetime.fromisoformat(value)
-    except ValueError:
-        raise Malformed(f"`{key}` holds {_shown(value)} where a time is expected") from None
-    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=dt.UTC)
-
-
-def part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object below a record; an empty one where it is null or missing.
-
-    Raises:
-        Malformed: it is no object.
-    """
-    value = record.get(key)
-    if value is None:
-        return {}
-    if isinstance(value, dict):
-        return value
-    raise Malformed(f"`{key}` holds {_shown(value)} where an object is expected")
-
-
-def listed(record: Mapping[str, Any], key: str) -> list[Any]:
-    """A list below a record; an empty one where it is null or missing.
-
-    Raises:
-        Malformed: it is no list.
-    """
-    value = record.get(key)
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return value
-    raise Malformed(f"`{key}` holds {_shown(value)} where a list is expected")
-
-
-def key_of(record: Any) -> int:
-    """A record's id.
-
-    Raises:
-        Malformed: it is no object, or has none.
-    """
-    if not isinstance(record, dict):
-        raise Malformed(f"the record is {_shown(record)} where an object is expected")
-    value = record.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise Malformed(f"`id` holds {_shown(value)} where a whole number is expected")
-
-
-def raw_of(record: Any) -> str:
-    """A record as JSON, without what must not be kept."""
-    if isinstance(record, dict):
-        record = {key: value for key, value in record.items() if key not in _SECRET}
-    return msgspec.json.encode(record).decode()
-
-
-_SECRET = frozenset({"runners_token", "ci_job_token", "user", "commit", "runner", "runner_manager", "owner"})
-"""Keys of a rejected record that are not kept: a token, and objects that hold mail addresses and addresses of machines."""
-
-
-def _shown(value: Any) -> str:
-    told = msgspec.json.encode(value).decode()
-    return told if len(told) <= 60 else f"{told[:60]}..."
 
 
 # -- projects and pipelines ------------------------------------------------------------------------------------
@@ -359,7 +205,7 @@ def artifacts(record: Mapping[str, Any], of: r.Job) -> list[r.Artifact]:
     found: dict[tuple[str, str], r.Artifact] = {}
     for entry in listed(record, "artifacts"):
         if not isinstance(entry, dict):
-            raise Malformed(f"`artifacts` holds {_shown(entry)} where an object is expected")
+            raise Malformed(f"`artifacts` holds {shown(entry)} where an object is expected")
         kind, filename = text(entry, "file_type") or "", text(entry, "filename") or ""
         found[kind, filename] = r.Artifact(
             job_id=of.id,
@@ -374,98 +220,3 @@ def artifacts(record: Mapping[str, Any], of: r.Job) -> list[r.Artifact]:
             listed=True,
         )
     return list(found.values())
-
-
-# -- tests -----------------------------------------------------------------------------------------------------
-
-
-def test_report(of: Sequence[Any], totals: Mapping[str, Any], state: str) -> r.TestReport:
-    """The totals of a report or of a summary; `of` are pipeline, project, day and the pipeline's state.
-
-    Raises:
-        Malformed: a total is no number.
-    """
-    pipeline_id, project_id, day, token = of
-    return r.TestReport(
-        pipeline_id=pipeline_id,
-        project_id=project_id,
-        day=day,
-        as_of=token,
-        state=state,
-        gone_at=None,
-        total_time=number(totals, "total_time" if "total_time" in totals else "time"),
-        total_count=whole(totals, "total_count" if "total_count" in totals else "count"),
-        success_count=whole(totals, "success_count" if "success_count" in totals else "success"),
-        failed_count=whole(totals, "failed_count" if "failed_count" in totals else "failed"),
-        skipped_count=whole(totals, "skipped_count" if "skipped_count" in totals else "skipped"),
-        error_count=whole(totals, "error_count" if "error_count" in totals else "error"),
-    )
-
-
-def test_suite(of: r.TestReport, position: int, suite: Mapping[str, Any]) -> r.TestSuite:
-    """A suite of a report or of a summary.
-
-    Raises:
-        Malformed: it cannot become a row.
-    """
-    return r.TestSuite(
-        pipeline_id=of.pipeline_id,
-        position=position,
-        project_id=of.project_id,
-        day=of.day,
-        name=text(suite, "name"),
-        total_time=number(suite, "total_time"),
-        total_count=whole(suite, "total_count"),
-        success_count=whole(suite, "success_count"),
-        failed_count=whole(suite, "failed_count"),
-        skipped_count=whole(suite, "skipped_count"),
-        error_count=whole(suite, "error_count"),
-        suite_error=text(suite, "suite_error"),
-        job_ids=[found for found in listed(suite, "build_ids") if isinstance(found, int)],
-    )
-
-
-def test_case(of: r.TestSuite, position: int, case: Any) -> r.TestCase:
-    """A case of a suite.
-
-    Raises:
-        Malformed: it cannot become a row.
-    """
-    if not isinstance(case, dict):
-        raise Malformed(f"the case is {_shown(case)} where an object is expected")
-    recent = case.get("recent_failures")
-    return r.TestCase(
-        pipeline_id=of.pipeline_id,
-        suite=of.position,
-        position=position,
-        project_id=of.project_id,
-        day=of.day,
-        suite_name=of.name,
-        status=text(case, "status"),
-        name=text(case, "name"),
-        classname=text(case, "classname"),
-        file=text(case, "file"),
-        execution_time=number(case, "execution_time"),
-        system_output=text_or_json(case.get("system_output")),
-        stack_trace=text_or_json(case.get("stack_trace")),
-        recent_failures=whole(recent, "count") if isinstance(recent, dict) else None,
-        attachment_url=text(case, "attachment_url"),
-    )
-
-
-def text_or_json(value: Any) -> str | None:
-    """A text as it is, a structure as JSON: what a JUnit file's elements were turned into."""
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
-
-
-def shifted(moment_text: str, by: dt.timedelta) -> str:
-    """A time so much later, as `moment` writes it."""
-    later = dt.datetime.fromisoformat(moment_text) + by
-    return f"{later:%Y-%m-%dT%H:%M:%S}.{later.microsecond // 1000:03d}Z"
-
-
-def seconds(number_of: float) -> dt.timedelta:
-    """So many seconds."""
-    return dt.timedelta(seconds=number_of)

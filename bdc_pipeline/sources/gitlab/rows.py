@@ -72,6 +72,12 @@ class ProjectDay(msgspec.Struct, frozen=True):
     listed_at: Annotated[
         str, Meta(description="The server's time at the last listing (UTC); a day is closed once this lies behind it")
     ]
+    checked_at: Annotated[
+        str | None,
+        Meta(
+            description="When all of the day was last compared with GitLab's list (UTC), which finds deleted pipelines"
+        ),
+    ]
 
 
 class Pipeline(msgspec.Struct, frozen=True):

@@ -34,6 +34,9 @@ WORKERS = 12
 MUNICIPALITIES = dg.StaticPartitionsDefinition(list(places()))
 """The 36 municipalities by their codes: 0101 is København."""
 
+POOL = "properties"
+"""One step at a time, of whatever run: they share the API's limit and the file, and what one plans the other has not begun."""
+
 
 class BoligsidenResource(dg.ConfigurableResource[Any]):
     """How Boligsiden is asked. The address and the rate come from BOLIGSIDEN_URL and BOLIGSIDEN_REQUESTS_PER_SECOND when a run
@@ -89,6 +92,9 @@ class PropertiesSyncConfig(dg.Config):
         description=f"Types of homes: {', '.join(ADDRESS_TYPES)}, or {ALL}. Those that a copy holds are listed too; villa "
         "where it holds none and none is given",
     )
+    in_turn: list[str] = Field(
+        default=[], description="Codes of municipalities to walk through unless that was done in the last half day"
+    )
 
     def options(self) -> SyncOptions:
         """As the plan takes it.
@@ -100,7 +106,7 @@ class PropertiesSyncConfig(dg.Config):
             raise settings.SettingsError(
                 f"'{unknown[0]}' is no type of homes. There are: {', '.join((*ADDRESS_TYPES, ALL))}."
             )
-        return SyncOptions(self.force, self.days, self.limit, tuple(self.address_types))
+        return SyncOptions(self.force, self.days, self.limit, tuple(self.address_types), tuple(self.in_turn))
 
 
 def held_of(connection: sqlite3.Connection) -> dict[str, Held]:
@@ -120,7 +126,10 @@ def held_of(connection: sqlite3.Connection) -> dict[str, Held]:
     }
 
 
-@dg.op(description="Decides which municipalities are walked through and which asked for their number of homes alone")
+@dg.op(
+    pool=POOL,
+    description="Decides which municipalities are walked through and which asked for their number of homes alone",
+)
 def plan_properties(
     context: dg.OpExecutionContext,
     boligsiden: BoligsidenResource,
@@ -145,7 +154,9 @@ def plan_properties(
     return plan
 
 
-@dg.op(out=outs(t.TABLES), description="Fetches homes with buildings, sales and listings, many pages at a time")
+@dg.op(
+    out=outs(t.TABLES), pool=POOL, description="Fetches homes with buildings, sales and listings, many pages at a time"
+)
 def fetch_properties(
     context: dg.AssetExecutionContext,
     boligsiden: BoligsidenResource,

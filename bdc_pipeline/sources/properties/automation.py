@@ -1,31 +1,57 @@
-"""What keeps the copy of homes current by itself. Off until switched on, since it asks a public service."""
+"""What keeps the copy of homes current by itself. Off until switched on, since it asks a public service.
+
+Every night one run asks all 36 municipalities for their number of homes, one request each, and walks through a seventh of
+them: so within a week each has been seen home by home, and no night asks much.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
 
 import dagster as dg
 
-from bdc_pipeline.running import RANGE_END, RANGE_START
-from bdc_pipeline.sources.properties.assets import properties
+from bdc_pipeline.operations.backfill import Group
+from bdc_pipeline.operations.refreshing import Launch, Refresh, Turn, schedule
+from bdc_pipeline.sources.properties.assets import MUNICIPALITIES, properties
 from bdc_pipeline.sources.properties.places import places
 
-_REFRESH = dg.define_asset_job(
+NIGHTS = 7
+
+OVERDUE_DAYS = 8.0
+"""A municipality whose night was missed, or failed, is walked through the night after."""
+
+HOMES = Refresh(
     "refresh_properties",
-    selection=dg.AssetSelection.assets(properties),
-    description="All municipalities: those whose last walk is old are walked through, the others asked for their number of homes.",
+    [properties],
+    "Municipalities: those whose last walk is old are walked through, the others asked for their number of homes.",
 )
 
 
-@dg.schedule(
-    job=_REFRESH,
-    cron_schedule="30 4 * * *",
-    execution_timezone="Europe/Copenhagen",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    name="properties_daily",
-    description="Every night: one request for each municipality, and a walk through those that are due.",
-)
-def properties_daily() -> dg.RunRequest:
+def in_turn(codes: Sequence[str], night: dt.date) -> list[str]:
+    """The municipalities of a night's seventh."""
+    return list(codes[night.toordinal() % NIGHTS :: NIGHTS])
+
+
+def nightly(turn: Turn) -> list[Launch]:
     """One run over all municipalities."""
     codes = list(places())
-    return dg.RunRequest(tags={RANGE_START: codes[0], RANGE_END: codes[-1]})
+    asked = {"days": OVERDUE_DAYS, "in_turn": in_turn(codes, turn.at.date())}
+    config = {"ops": {"properties": {"ops": {"plan_properties": {"config": asked}}}}}
+    return [Launch((codes[0], codes[-1]), config)]
 
 
-JOBS = [_REFRESH]
-SCHEDULES = [properties_daily]
+JOBS = [HOMES.as_job()]
+
+SCHEDULES = [
+    schedule(
+        "properties_nightly",
+        HOMES,
+        "30 4 * * *",
+        nightly,
+        description="Every night: each municipality's number of homes, and a walk through a seventh of the municipalities.",
+        timezone="Europe/Copenhagen",
+    )
+]
+
+SENSORS: list[dg.SensorDefinition] = []
+
+GROUPS = [Group("homes", [properties], MUNICIPALITIES)]

@@ -52,7 +52,7 @@ class BoligsidenClient:
     def effort(self) -> Effort:
         """What has been sent and received."""
         stats = self.session.stats.snapshot()
-        return Effort(stats.requests, stats.retries, stats.bytes)
+        return Effort(stats.requests, stats.retries, stats.bytes, stats.busy, self.session.ideal_seconds())
 
     def page(self, part: Part, number: int, size: int = LARGEST_PAGE, *, total: int | None = None) -> ListPage:
         """One page of the homes of a part, sorted by address. Pages count from 1.

@@ -6,7 +6,7 @@ already: a list of villas alone would let every flat of the copy pass for vanish
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bdc_pipeline.sources.properties.places import ADDRESS_TYPES, ALL, all_zips, chosen_types, places
 from bdc_pipeline.sources.properties.split import zip_groups
@@ -14,6 +14,9 @@ from bdc_pipeline.warehouse.ledger import PartitionState
 from bdc_pipeline.warehouse.stream import Effort
 
 DEFAULT_TYPES = ("villa",)
+
+TURN_DAYS = 0.5
+"""A run that is tried again the same night goes on where it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,18 @@ class SyncOptions:
         days: one whose last walk is older is walked through again.
         limit: at most so many homes; None for all.
         address_types: types of homes; () for those that the copy holds, villas where it holds none.
+        in_turn: municipalities that are walked through unless that was done in the last half day.
     """
 
     force: bool = False
     days: float = 7.0
     limit: int | None = None
     address_types: tuple[str, ...] = ()
+    in_turn: tuple[str, ...] = ()
+
+    def of(self, code: str) -> "SyncOptions":
+        """Those of one municipality."""
+        return replace(self, days=min(self.days, TURN_DAYS)) if code in self.in_turn else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ def _visit(
     kept = kept_types(state, held.types)
     types = wanted_types(options.address_types, kept)
     afresh = state is not None and not all(of is not None and of.complete and of.verified_at for of in states[1:])
-    due = afresh or is_due(state, now, options) or types != kept
+    due = afresh or is_due(state, now, options.of(code)) or types != kept
     place = places()[code]
     # of a code that earlier runs came across, nobody knows whether it still is this municipality's own
     groups = zip_groups(

@@ -29,6 +29,9 @@ from bdc_pipeline.warehouse.table import Table
 CUSTOMER_BLOCKS = dg.DynamicPartitionsDefinition(name="sonar_customer_blocks")
 INVENTORY_BLOCKS = dg.DynamicPartitionsDefinition(name="sonar_inventory_blocks")
 
+POOL = "sonar"
+"""One step at a time, of whatever run: they share the API's limit and the file, and what one plans the other has not begun."""
+
 
 class SonarResource(dg.ConfigurableResource[Any]):
     """How Sonar is asked. Address and token come from SONAR_URL and SONAR_TOKEN when a run needs them: a resource's
@@ -132,7 +135,7 @@ def _fetch(sonar: SonarResource, plan: Plan, tables: Sequence[Table]) -> Iterato
         yield from outputs(stream, tables)
 
 
-@dg.op(description="Asks Sonar for its small lists")
+@dg.op(pool=POOL, description="Asks Sonar for its small lists")
 def plan_lookups_op(
     context: dg.OpExecutionContext, sonar: SonarResource, sqlite_io_manager: dg.ResourceParam[SQLiteIOManager]
 ) -> Plan:
@@ -147,6 +150,7 @@ def plan_lookups_op(
 
 
 @dg.op(
+    pool=POOL,
     description="Decides which blocks of customers to fetch in full and which by their changes",
 )
 def plan_customers(
@@ -160,6 +164,7 @@ def plan_customers(
 
 
 @dg.op(
+    pool=POOL,
     description="Decides which blocks of inventory to fetch in full and which by their changes",
 )
 def plan_inventory(
@@ -172,7 +177,7 @@ def plan_inventory(
     return _plan(context, sonar, sqlite_io_manager, config, e.OF_INVENTORY, t.OF_INVENTORY)
 
 
-@dg.op(out=outs(t.LOOKUPS), description="Fetches the small lists")
+@dg.op(out=outs(t.LOOKUPS), pool=POOL, description="Fetches the small lists")
 def fetch_lookups(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
     """One stream fills all their tables."""
     yield from _fetch(sonar, plan, t.LOOKUPS)
@@ -180,6 +185,7 @@ def fetch_lookups(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
 
 @dg.op(
     out=outs(t.OF_CUSTOMERS),
+    pool=POOL,
     description="Fetches customers, addresses, services and memberships, many pages at a time",
 )
 def fetch_customers(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
@@ -187,7 +193,7 @@ def fetch_customers(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]
     yield from _fetch(sonar, plan, t.OF_CUSTOMERS)
 
 
-@dg.op(out=outs(t.OF_INVENTORY), description="Fetches inventory items and their fields, many pages at a time")
+@dg.op(out=outs(t.OF_INVENTORY), pool=POOL, description="Fetches inventory items and their fields, many pages at a time")
 def fetch_inventory(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
     """One stream fills all their tables."""
     yield from _fetch(sonar, plan, t.OF_INVENTORY)

@@ -163,7 +163,7 @@ class SonarClient:
     def effort(self) -> Effort:
         """What has been sent and received."""
         stats = self.session.stats.snapshot()
-        return Effort(stats.requests, stats.retries, stats.bytes)
+        return Effort(stats.requests, stats.retries, stats.bytes, stats.busy, self.session.ideal_seconds())
 
     # -- requests ----------------------------------------------------------------------------------------------
 

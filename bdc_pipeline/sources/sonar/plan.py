@@ -318,7 +318,7 @@ def make_plan(
             comparable = honoured[entity.root]
             changes.append(Listing(entity.root, rest, full=False, search=search, comparable=comparable))
     counted = (*_with_counts(client, changes, workers, stop), *_with_counts(client, full, workers, stop))
-    return Plan(counted, watermark, kinds, left_out, client.effort())
+    return Plan(counted, watermark, kinds, left_out, client.effort().beforehand())
 
 
 def _last_wanted(

@@ -1,0 +1,92 @@
+"""Test reports and their summaries as rows: totals, suites, cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab.values import Malformed, listed, number, shown, text, whole
+
+
+def test_report(of: Sequence[Any], totals: Mapping[str, Any], state: str) -> r.TestReport:
+    """The totals of a report or of a summary; `of` are pipeline, project, day and the pipeline's state.
+
+    Raises:
+        Malformed: a total is no number.
+    """
+    pipeline_id, project_id, day, token = of
+    return r.TestReport(
+        pipeline_id=pipeline_id,
+        project_id=project_id,
+        day=day,
+        as_of=token,
+        state=state,
+        gone_at=None,
+        total_time=number(totals, "total_time" if "total_time" in totals else "time"),
+        total_count=whole(totals, "total_count" if "total_count" in totals else "count"),
+        success_count=whole(totals, "success_count" if "success_count" in totals else "success"),
+        failed_count=whole(totals, "failed_count" if "failed_count" in totals else "failed"),
+        skipped_count=whole(totals, "skipped_count" if "skipped_count" in totals else "skipped"),
+        error_count=whole(totals, "error_count" if "error_count" in totals else "error"),
+    )
+
+
+def test_suite(of: r.TestReport, position: int, suite: Mapping[str, Any]) -> r.TestSuite:
+    """A suite of a report or of a summary.
+
+    Raises:
+        Malformed: it cannot become a row.
+    """
+    return r.TestSuite(
+        pipeline_id=of.pipeline_id,
+        position=position,
+        project_id=of.project_id,
+        day=of.day,
+        name=text(suite, "name"),
+        total_time=number(suite, "total_time"),
+        total_count=whole(suite, "total_count"),
+        success_count=whole(suite, "success_count"),
+        failed_count=whole(suite, "failed_count"),
+        skipped_count=whole(suite, "skipped_count"),
+        error_count=whole(suite, "error_count"),
+        suite_error=text(suite, "suite_error"),
+        job_ids=[found for found in listed(suite, "build_ids") if isinstance(found, int)],
+    )
+
+
+def test_case(of: r.TestSuite, position: int, case: Any) -> r.TestCase:
+    """A case of a suite.
+
+    Raises:
+        Malformed: it cannot become a row.
+    """
+    if not isinstance(case, dict):
+        raise Malformed(f"the case is {shown(case)} where an object is expected")
+    recent = case.get("recent_failures")
+    return r.TestCase(
+        pipeline_id=of.pipeline_id,
+        suite=of.position,
+        position=position,
+        project_id=of.project_id,
+        day=of.day,
+        suite_name=of.name,
+        status=text(case, "status"),
+        name=text(case, "name"),
+        classname=text(case, "classname"),
+        file=text(case, "file"),
+        execution_time=number(case, "execution_time"),
+        system_output=text_or_json(case.get("system_output")),
+        stack_trace=text_or_json(case.get("stack_trace")),
+        recent_failures=whole(recent, "count") if isinstance(recent, dict) else None,
+        attachment_url=text(case, "attachment_url"),
+    )
+
+
+def text_or_json(value: Any) -> str | None:
+    """A text as it is, a structure as JSON: what a JUnit file's elements were turned into."""
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,265 @@
+"""The fetch of one pipeline: its own page and its bridges, side by side, and what the bridges have started."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from bdc_pipeline.fetching.answers import Refused
+from bdc_pipeline.fetching.pool import Spawn, Stop
+from bdc_pipeline.sources.gitlab import records, values
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps
+from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected, rejected_record
+from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
+from bdc_pipeline.sources.gitlab.windows import Window
+from bdc_pipeline.warehouse.stream import Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A pipeline with its bridges; `row` is None where GitLab says that it is no more."""
+
+    row: r.Pipeline | None
+    bridges: list[r.Bridge]
+    rejects: list[Reject]
+    id: int = 0
+
+
+@dataclass(slots=True)
+class _Halves:
+    """A pipeline's own page and its bridges, asked for side by side: whoever comes second makes them whole.
+
+    `page` is None where GitLab says that it is no more. Where one half failed, nothing comes of the other.
+    """
+
+    page: dict[str, Any] | None = None
+    bridges: list[Any] = field(default_factory=list)
+    came: int = 0
+    failed: bool = False
+
+
+_PIPELINE_ADDRESS = re.compile(r"/(.+?)(?:/-)?/pipelines/\d+")
+
+
+class WholePipelines(GitLabStream):
+    """Fetches pipelines that are named by their ids. Which ones, a list tells.
+
+    Args:
+        client: where to ask.
+        plan: what is listed, and what is stored.
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
+    """
+
+    def __init__(
+        self, client: GitLabClient, plan: PipelinesPlan, *, workers: int, stop: Stop, caps: Caps | None = None
+    ) -> None:
+        super().__init__(
+            client,
+            t.OF_PIPELINES,
+            plan.days,
+            {window.project_id: window.name for window in (*plan.windows, *plan.swept)},
+            workers=workers,
+            stop=stop,
+            limited=plan.limit is not None,
+            caps=caps,
+        )
+        self.plan = plan
+        self._asked_for = {window.project_id for window in (*plan.windows, *plan.swept)}
+        self._basic: dict[int, r.Pipeline] = {}
+        self._taken: set[int] = set()
+        self._lock = threading.Lock()
+        self._paths: dict[str, int | None] = {}
+
+    def known(self, row: r.Pipeline) -> bool:
+        """Whether a listed pipeline is stored as it is."""
+        held = self.plan.held.get(row.id)
+        return held is not None and held.detailed and (held.updated_at, held.status) == (row.updated_at, row.status)
+
+    def claim(self, identifier: int) -> bool:
+        """Whether nobody else fetches a pipeline: lists overlap with what bridges lead to."""
+        with self._lock:
+            new = identifier not in self._taken
+            self._taken.add(identifier)
+            return new
+
+    def stored_one(self, identifier: int, window: Window) -> UnitTask:
+        """A stored pipeline, one request after the other: it may well be gone."""
+
+        def run(spawn: Spawn[Any]) -> Whole:
+            return self._whole(identifier, window.project_id, window, spawn)
+
+        return UnitTask(
+            f"pipeline {identifier} of {window.name}",
+            run,
+            window.project_id,
+            self._days_of(identifier, window),
+            identifier,
+        )
+
+    def _days_of(self, identifier: int, window: Window) -> tuple[str, ...]:
+        held = self.plan.held.get(identifier)
+        return (held.day,) if held is not None and held.day in window.days else window.days
+
+    def listed_one(self, row: r.Pipeline, window: Window, name: str) -> tuple[UnitTask, UnitTask]:
+        """A listed pipeline: its own page and its bridges at once."""
+        base = _address(row.project_id, row.id)
+        halves = _Halves()
+
+        def page(spawn: Spawn[Any]) -> Whole | None:
+            return self._joined(halves, row, window, spawn, page=self._own_page(base, row.project_id))
+
+        def bridges(spawn: Spawn[Any]) -> Whole | None:
+            return self._joined(halves, row, window, spawn, bridges=self._bridges(base, row.project_id))
+
+        def half(request: Callable[[Spawn[Any]], Whole | None]) -> UnitTask:
+            def run(spawn: Spawn[Any]) -> Whole | None:
+                try:
+                    return request(spawn)
+                except Exception:
+                    with self._lock:
+                        told, halves.failed = halves.failed, True
+                    if told:
+                        return None  # one failure is told of a pipeline, not two
+                    raise
+
+            return UnitTask(name, run, row.project_id, (row.day,), row.id)
+
+        return half(bridges), half(page)
+
+    def _joined(self, halves: _Halves, row: r.Pipeline, window: Window, spawn: Spawn[Any], **came: Any) -> Whole | None:
+        """Puts a half to the other; the whole once both are there."""
+        with self._lock:
+            halves.came += 1
+            for name, value in came.items():
+                setattr(halves, name, value)
+            if halves.came < 2 or halves.failed:
+                return None
+        if halves.page is None:
+            return Whole(None, [], [], row.id)
+        return self._made(row.id, row.project_id, halves.page, halves.bridges, window, spawn)
+
+    def _own_page(self, base: str, project: int) -> dict[str, Any] | None:
+        """A pipeline's own page; None where GitLab says that it is no more."""
+        try:
+            found: dict[str, Any] = self.asked(project, lambda: self.client.one(base))
+        except Refused as refused:
+            if refused.status != 404 or is_of_project(refused):
+                raise
+            return None
+        return found
+
+    def _bridges(self, base: str, project: int) -> list[Any]:
+        """A pipeline's bridges; none where it is no more, which its own page tells."""
+        try:
+            found, _ = self.asked(project, lambda: self.client.every(f"{base}/bridges", {}))
+        except Refused as refused:
+            if refused.status != 404 or is_of_project(refused):
+                raise
+            return []
+        return list(found)
+
+    def _whole(self, identifier: int, project: int, window: Window, spawn: Spawn[Any]) -> Whole:
+        """A pipeline's own page, then its bridges."""
+        base = _address(project, identifier)
+        page = self._own_page(base, project)
+        if page is None:
+            return Whole(None, [], [], identifier)
+        return self._made(identifier, project, page, self._bridges(base, project), window, spawn)
+
+    def _made(
+        self, identifier: int, project: int, page: dict[str, Any], found: list[Any], window: Window, spawn: Spawn[Any]
+    ) -> Whole:
+        """The rows of a pipeline and its bridges, and tasks for what these have started."""
+        try:
+            row = records.pipeline(page, project, detailed=True)
+        except values.Malformed as error:
+            listed = self._basic.get(identifier)
+            day = listed.day if listed is not None else None
+            reject = rejected(t.PIPELINES, day, (identifier,), error, values.raw_of(page))
+            return Whole(listed, [], [reject], identifier)
+        found = [self._placed(one) for one in found]
+        bridges, rejects = [], []
+        for one in found:
+            try:
+                bridges.append(records.bridge(one, row))
+            except values.Malformed as error:
+                rejects.append(rejected_record(t.BRIDGES, row.day, one, error))
+        self._follow(found, window, spawn)
+        return Whole(row, bridges, rejects, identifier)
+
+    def _placed(self, bridge: Any) -> Any:
+        """A bridge that tells the project of the pipeline that it started: older servers tell it in the address alone.
+
+        Where no project that this token may see has that address, the bridge stays as it is.
+        """
+        downstream = bridge.get("downstream_pipeline") if isinstance(bridge, dict) else None
+        if not isinstance(downstream, dict) or downstream.get("project_id") is not None:
+            return bridge
+        path = project_path(downstream.get("web_url"), self.client.session.base_url)
+        project = None if path is None else self._project_at(path)
+        return bridge if project is None else {**bridge, "downstream_pipeline": {**downstream, "project_id": project}}
+
+    def _project_at(self, path: str) -> int | None:
+        """The id of the project at an address, asked for once."""
+        if path not in self._paths:
+            known = next((number for number, name in self.names.items() if name == path), None)
+            try:
+                self._paths[path] = values.key_of(self.client.project(path)) if known is None else known
+            except (Refused, values.Malformed):
+                self._paths[path] = None
+        return self._paths[path]
+
+    def _follow(self, bridges: list[Any], window: Window, spawn: Spawn[Any]) -> None:
+        """Adds a task for each pipeline that a bridge has started and that is not stored as it is."""
+        for one in bridges:
+            downstream = one.get("downstream_pipeline") if isinstance(one, dict) else None
+            try:
+                told = values.whole(downstream, "project_id") if isinstance(downstream, dict) else None
+                row = records.pipeline(downstream, told, detailed=False) if told is not None else None
+            except values.Malformed:
+                continue  # its own list or page says what is wrong with it
+            if row is None:
+                continue
+            if not self.known(row) and self.claim(row.id):
+                self._basic[row.id] = row
+                for task in self._downstream(row, window):
+                    spawn(task)
+
+    def _downstream(self, row: r.Pipeline, window: Window) -> Iterable[UnitTask]:
+        """A pipeline that a bridge has started. In a project that is not among those asked for, a refusal is no failure: its
+        row from the bridge is all that this token may see."""
+        name = f"pipeline {row.id} started from {window.name}"
+        if row.project_id in self._asked_for:
+            return self.listed_one(row, window, name)
+
+        def run(spawn: Spawn[Any]) -> Whole:
+            try:
+                return self._whole(row.id, row.project_id, window, spawn)
+            except Refused as refused:
+                if refused.status not in {403, 404}:
+                    raise
+                return Whole(row, [], [], row.id)
+
+        return [UnitTask(name, run, row.project_id, (row.day,), row.id)]
+
+
+def project_path(web_url: Any, base_url: str) -> str | None:
+    """The path of a pipeline's project, as the pipeline's address has it: `https://HOST/GROUP/PROJECT/-/pipelines/ID`."""
+    below = urlsplit(base_url).path.rstrip("/")
+    found = (
+        _PIPELINE_ADDRESS.fullmatch(urlsplit(web_url).path.removeprefix(below)) if isinstance(web_url, str) else None
+    )
+    return found[1] if found else None
+
+
+def _address(project: int, identifier: int) -> str:
+    return f"projects/{project}/pipelines/{identifier}"
