@@ -11,7 +11,8 @@ import click
 
 from bdc_pipeline import settings
 from bdc_pipeline.cli import main
-from bdc_pipeline.definitions import SCHEMAS
+from bdc_pipeline.definitions import SCHEMAS, WATCHED
+from bdc_pipeline.operations.checks import BLOCKING, DESCRIPTIONS
 from bdc_pipeline.warehouse.describe import public_columns
 from bdc_pipeline.warehouse.table import Schema
 
@@ -70,6 +71,35 @@ def tables_of(schema: Schema) -> str:
     return "\n".join(lines)
 
 
+def checks_table() -> str:
+    """The asset checks of every table."""
+    lines = ["| check | what it finds | where it blocks |", "|---|---|---|"]
+    for name, description in DESCRIPTIONS.items():
+        where = "tables from which others are made" if name in BLOCKING else ""
+        lines.append(f"| `{name}` | {description} | {where} |")
+    return "\n".join(lines)
+
+
+def rules_table() -> str:
+    """What each source says that its rows are like."""
+    lines = ["| table | its values | its references |", "|---|---|---|"]
+    for watched in WATCHED:
+        for table in watched.schema.tables:
+            rules = "; ".join(rule.says + _share(rule.share) for rule in watched.rules if rule.table == table.name)
+            references = "; ".join(
+                f"`{one.column}` is one of `{one.to}`{_share(one.share)}"
+                for one in watched.references
+                if one.table == table.name
+            )
+            if rules or references:
+                lines.append(f"| `{watched.source}/{table.name}` | {rules} | {references} |")
+    return "\n".join(lines)
+
+
+def _share(share: float) -> str:
+    return f" (but for {share:.0%})" if share else ""
+
+
 def make_targets() -> str:
     """What can be made."""
     found = re.findall(r"^([a-z]+):.*## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -85,6 +115,7 @@ COMMANDS = (
     ("sync", "dmr"),
     ("warm", "dmr"),
     ("dmr", "near"),
+    ("status",),
 )
 """Those whose options the documents list."""
 
@@ -93,6 +124,8 @@ PARTS: dict[str, Callable[[], str]] = {
     **{f"options of {' '.join(path)}": (lambda path=path: options_of(*path)) for path in COMMANDS},  # type: ignore[misc]
     "options of sandbox": lambda: options_of("sandbox"),
     "settings": settings_table,
+    "checks": checks_table,
+    "rules": rules_table,
     **{f"tables of {schema.source}": (lambda schema=schema: tables_of(schema)) for schema in SCHEMAS},  # type: ignore[misc]
 }
 

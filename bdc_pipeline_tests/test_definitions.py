@@ -142,9 +142,15 @@ def test_resources_can_be_replaced_and_the_others_stay() -> None:
     assert (replaced.resources or {})["sonar"] is not (defs.resources or {})["sonar"]
 
 
-def test_sensors_are_off_until_somebody_switches_them_on() -> None:
-    assert [sensor.name for sensor in defs.sensors or ()] == ["sonar_new_blocks", "gitlab_activity"]
-    assert {sensor.default_status for sensor in defs.sensors or ()} == {dg.DefaultSensorStatus.STOPPED}
+LOCAL = {"watch_copies", "back_up_daily", "prune_weekly"}
+"""What asks no service, and is on from the start."""
+
+
+def test_what_asks_a_service_is_off_until_somebody_switches_it_on() -> None:
+    on = {sensor.name for sensor in defs.sensors or () if sensor.default_status is dg.DefaultSensorStatus.RUNNING}
+    on |= {one.name for one in defs.schedules or () if one.default_status is dg.DefaultScheduleStatus.RUNNING}
+    assert on == LOCAL
+    assert {"sonar_new_blocks", "gitlab_activity"} <= {sensor.name for sensor in defs.sensors or ()}
 
 
 def test_no_secret_is_part_of_a_resources_configuration() -> None:

@@ -127,7 +127,11 @@ def test_every_setting_says_what_it_is_for() -> None:
     names = [setting.name for setting in settings.SETTINGS]
     assert len(names) == len(set(names))
     assert all(setting.description for setting in settings.SETTINGS)
-    assert [setting.name for setting in settings.SETTINGS if setting.secret] == ["SONAR_TOKEN", "GITLAB_TOKEN"]
+    assert [setting.name for setting in settings.SETTINGS if setting.secret] == [
+        "SONAR_TOKEN",
+        "GITLAB_TOKEN",
+        "BDC_SHARE_SECRET",
+    ]
     declared = [value for value in vars(settings).values() if isinstance(value, settings.Setting)]
     assert set(declared) == set(settings.SETTINGS)
 

@@ -15,7 +15,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -49,7 +49,7 @@ from bdc_pipeline.fetching.answers import (
     Unauthorized,
     Unreachable,
 )
-from bdc_pipeline.fetching.body import ACCEPT_ENCODING, decompressed, read_body
+from bdc_pipeline.fetching.body import ACCEPT_ENCODING, Sink, decompressed, decompressing, pieces_of
 from bdc_pipeline.fetching.pacing import MAX_PAUSE, Pacer, parsed_date, retry_after_asked_for
 from bdc_pipeline.fetching.redaction import RedactingFilter, Redactor
 from bdc_pipeline.fetching.stopping import Stop, Stopped
@@ -87,24 +87,29 @@ _urllib3_log = logging.getLogger("urllib3.connectionpool")
 
 @dataclass
 class Stats:
-    """What was sent and received: requests (each attempt and each redirect is one), retries, bytes of bodies as sent."""
+    """What was sent and received: requests (each attempt and each redirect is one), retries, bytes of bodies as sent.
+
+    `busy`: seconds that requests were under way, added up over all threads.
+    """
 
     requests: int = 0
     retries: int = 0
     bytes: int = 0
+    busy: float = field(default=0.0, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def count(self, *, requests: int = 0, retries: int = 0, received: int = 0) -> None:
+    def count(self, *, requests: int = 0, retries: int = 0, received: int = 0, busy: float = 0.0) -> None:
         """Add to the counts; for any thread."""
         with self._lock:
             self.requests += requests
             self.retries += retries
             self.bytes += received
+            self.busy += busy
 
     def snapshot(self) -> Stats:
         """Return the counts as they are at one instant."""
         with self._lock:
-            return Stats(self.requests, self.retries, self.bytes)
+            return Stats(self.requests, self.retries, self.bytes, self.busy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class _Call:
     data: bytes | None
     params: Mapping[str, Any] | None
     headers: Mapping[str, str]
+    into: Sink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +223,11 @@ class ApiSession:
         self._http.close()
         _urllib3_log.removeFilter(self._log_filter)
 
+    def ideal_seconds(self) -> float:
+        """What the requests so far would have taken with all threads always busy, or at the highest rate allowed."""
+        done, pace = self.stats.snapshot(), self.pacer.pace
+        return max(done.busy / min(self.workers, pace.ceiling), done.requests * pace.interval)
+
     def redact(self, text: str) -> str:
         """Return the text with this session's secrets replaced by `***`."""
         return self._redactor(text)
@@ -239,6 +250,7 @@ class ApiSession:
         headers: Mapping[str, str] | None = None,
         attempts: int | None = None,
         timeout_attempts: int | None = None,
+        into: Sink | None = None,
     ) -> T:
         """Send a request and return what `parse` makes of the answer, which is one of status 2xx or 304.
 
@@ -247,11 +259,13 @@ class ApiSession:
         Every method is sent again, POST too: the queries that are sent by it here change nothing on the server.
 
         path_or_url: a path below the base address, or a whole address.
+        into: takes the body of an answer of status 200 as it comes, which then has no `content`. It is told of each answer
+            that begins to come; what it raises may be no OSError, which would pass for one of the connection's.
 
         Raises `Unreachable`, `TimedOut`, `BadAnswer` or `Throttled` when the attempts are used up; `Unauthorized` or
         `Refused` at once; `Stopped` when the run is; and whatever else `parse` raises.
         """
-        call = _Call(method.upper(), self._address(path_or_url), json, data, params, headers or {})
+        call = _Call(method.upper(), self._address(path_or_url), json, data, params, headers or {}, into)
         attempts = attempts if attempts is not None else self.attempts
         policy = self._policy(attempts, timeout_attempts)
         while True:
@@ -314,7 +328,7 @@ class ApiSession:
         request = self._prepared(call.method, call.url, call, trusted=True)
         trusted = self._is_home(request.url or "")
         for _ in range(MAX_REDIRECTS + 1):
-            sent_at, answer = self._send(request)
+            sent_at, answer = self._send(request, call.into)
             if answer.status not in _REDIRECTS:
                 self._check_status(answer, credentials_withheld=self._is_home(call.url) and not trusted)
                 return sent_at, answer
@@ -345,14 +359,14 @@ class ApiSession:
 
     # One request
 
-    def _send(self, request: requests.PreparedRequest) -> tuple[float, Answer]:
+    def _send(self, request: requests.PreparedRequest, into: Sink | None) -> tuple[float, Answer]:
         """Send one request in its turn, tell the pacer how it went, and return when it was sent and what came."""
         with self.pacer.slot(self.stop):
             sent_at = self.pacer.clock()
             self.stats.count(requests=1)
             trouble: FetchError
             try:
-                answer = self._receive(request)
+                answer = self._receive(request, into)
             except Refused as error:
                 error.status = error.status or 200
                 trouble, status = error, 200
@@ -366,7 +380,7 @@ class ApiSession:
             self.pacer.observe(status=status, headers={}, sent_at=sent_at)
         raise trouble
 
-    def _receive(self, request: requests.PreparedRequest) -> Answer:
+    def _receive(self, request: requests.PreparedRequest, into: Sink | None) -> Answer:
         began = time.monotonic()
         url = request.url or ""
         route = self._home_route if url.startswith(self._home) else self._route(url)
@@ -382,22 +396,37 @@ class ApiSession:
                 cert=route.cert,
             )
             self._date = response.headers.get("Date", self._date)
-            body = read_body(
-                response.raw, seconds=self._total_timeout, max_bytes=self._max_bytes, look_up=self._look_up
-            )
+            content = self._content(response, into)
         except (requests.RequestException, HTTPError, OSError) as error:
             trouble = self._trouble(error, request, answering=response is not None)
         else:
-            self.stats.count(received=len(body))
-            encoding = response.headers.get("Content-Encoding", "")
-            content = decompressed(body, encoding, max_bytes=self._max_bytes) if encoding else body
             took = time.monotonic() - began
             return Answer(response.status_code, response.headers, content, self._shown(request.url), took, self.redact)
         finally:
             # A body that was read to its end has given its connection back by now; any other is not worth keeping
             if response is not None:
                 response.raw.close()
+            self.stats.count(busy=time.monotonic() - began)
         raise trouble
+
+    def _content(self, response: requests.Response, into: Sink | None) -> bytes:
+        """Read the body, decompressed; nothing is returned of one that is written into something."""
+        if into is not None:
+            into.begin()
+        encoding = response.headers.get("Content-Encoding", "")
+        pieces = pieces_of(response.raw, seconds=self._total_timeout, max_bytes=self._max_bytes, look_up=self._look_up)
+        if into is None or response.status_code != 200:
+            body = b"".join(pieces)
+            self.stats.count(received=len(body))
+            return decompressed(body, encoding, max_bytes=self._max_bytes) if encoding else body
+        for piece in decompressing(self._counted(pieces), encoding, max_bytes=self._max_bytes):
+            into.write(piece)
+        return b""
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.stats.count(received=len(piece))
+            yield piece
 
     def _look_up(self) -> None:
         since = self.stop.since

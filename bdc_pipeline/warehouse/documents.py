@@ -9,6 +9,8 @@
 What has not changed is skipped as early as it can be known. Of the CPU time of a first load of 52,938 records (16 MB),
 the hash of the whole file takes 3 %, the hashes of its records 35 %, comparing its rows with those stored 70 %. Hashing
 blocks of records would lie between the first two and find nothing that they do not.
+
+A document is opened once: what is read is what was hashed, also where its file is replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 from xxhash import xxh3_128
@@ -40,11 +42,14 @@ Kind = Literal["parallel", "sequential", "streaming"]
 CHUNK = 2000
 """Records that are handed to the writer at a time."""
 
-WHOLE = (20_000, 16_000)
-"""Rows in a transaction, and KiB that SQLite keeps in memory, where documents are read whole."""
+PORTION = 256 * 1024
+"""Bytes of raw records that are handed to the writer at a time in streaming, whatever their number."""
 
-STREAMED = (3_000, 2_500)
-"""The same for streaming, which is to stay below 20 MB."""
+WHOLE: dict[str, Any] = {"rows": 20_000, "bytes": None, "cache_kib": 16_000}
+"""What is written in a transaction, and what SQLite keeps in memory, where documents are read whole."""
+
+STREAMED: dict[str, Any] = {"rows": 3_000, "bytes": 768 * 1024, "cache_kib": 2_500}
+"""The same for streaming, which is to stay below 20 MB: rows take up to ten times the memory of their raw records."""
 
 AHEAD = 4
 """Chunks of a document that may wait for the writer."""
@@ -97,13 +102,15 @@ def drain_options_for(mode: Mode, options: DrainOptions | None = None) -> DrainO
 
     Fewer and larger transactions, and more of the file in memory, make a first load up to a third faster.
     """
-    options, usual = options or DrainOptions(), DrainOptions()
-    rows, cache = STREAMED if mode.kind == "streaming" else WHOLE
+    options = options or DrainOptions()
+    suited = STREAMED if mode.kind == "streaming" else WHOLE
     return dataclasses.replace(
         options,
-        commit_interval=rows if options.commit_interval == usual.commit_interval else options.commit_interval,
+        commit_interval=suited["rows"] if options.commit_interval is None else options.commit_interval,
+        commit_bytes=suited["bytes"],
         commit_seconds=10.0,
-        cache_kib=cache,
+        cache_kib=suited["cache_kib"],
+        index_late=True,
     )
 
 
@@ -112,6 +119,7 @@ class _Chunk:
     """Parsed records: rows with their fingerprints, what was rejected, and how many are stored as they are."""
 
     count: int
+    bytes: int = 0
     same: int = 0
     rows: list[msgspec.Struct] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
@@ -130,6 +138,8 @@ class DocumentStream:
         reread: whether one is to be read though it has not changed.
         limit: at most so many records of each, for a try.
         before: what fetching them has cost.
+
+    `tokens` tells of each document that was opened, by its unit, the hash of the bytes that were read.
     """
 
     def __init__(
@@ -153,6 +163,7 @@ class DocumentStream:
         self._limit = limit
         self._effort = before or Effort()
         self._stopped = ""
+        self.tokens: dict[str, str] = {}
 
     def stop(self, reason: str) -> None:
         """Parses no more: what has been parsed is still yielded."""
@@ -162,33 +173,39 @@ class DocumentStream:
         """What fetching the documents has cost."""
         return self._effort
 
+    def drain_options(self, options: DrainOptions) -> DrainOptions:
+        """How it is best drained."""
+        return drain_options_for(self.mode, options)
+
     def __iter__(self) -> Iterator[Event]:
         loads = []
-        for document in self._documents:
-            try:
-                token = hash_of(document.path)
-            except OSError as error:
-                yield _missing(document, f"it cannot be read ({error.strerror or error})")
-                continue
-            question = Unchanged((document.table,), document.partition, token)
-            if not self._reread(document):
-                yield question
-            if not question.holds:
-                known = Known(document.table, document.partition)
-                yield known
-                loads.append(_Load(self, document, token, known.fingerprints))
-        if self.mode.kind == "parallel" and len(loads) > 1:
-            yield from _side_by_side(loads)
-        else:
-            for load in loads:
-                yield from load.events()
+        with contextlib.ExitStack() as opened:
+            for document in self._documents:
+                try:
+                    file = opened.enter_context(document.path.open("rb"))
+                    token = self.tokens[document.unit] = hash_of_file(file)
+                except OSError as error:
+                    yield _missing(document, f"it cannot be read ({error.strerror or error})")
+                    continue
+                question = Unchanged((document.table,), document.partition, token)
+                if not self._reread(document):
+                    yield question
+                if not question.holds:
+                    known = Known(document.table, document.partition)
+                    yield known
+                    loads.append(_Load(self, document, file, token, known.fingerprints))
+            if self.mode.kind == "parallel" and len(loads) > 1:
+                yield from _side_by_side(loads)
+            else:
+                for load in loads:
+                    yield from load.events()
 
     @property
     def stopped(self) -> str:
         """Why it was stopped; empty while it was not."""
         return self._stopped
 
-    def records(self, document: Document) -> Iterator[list[Record]]:
+    def records(self, file: BinaryIO) -> Iterator[list[Record]]:
         """A document's records, in chunks.
 
         Raises:
@@ -196,14 +213,12 @@ class DocumentStream:
             OSError: the file cannot be read.
         """
         size = self.mode.chunk
+        file.seek(0)
         if self.mode.kind == "streaming":
-            with document.path.open("rb") as file:
-                yield from self._limited(_rechunked(read_records(file), size))
+            yield from self._limited(_rechunked(read_records(file), size, PORTION))
             return
         yield from self._limited(
-            records[at : at + size]
-            for records in records_of(document.path.read_bytes())
-            for at in range(0, len(records), size)
+            records[at : at + size] for records in records_of(file.read()) for at in range(0, len(records), size)
         )
 
     @property
@@ -229,6 +244,7 @@ class _Load:
 
     stream: DocumentStream
     document: Document
+    file: BinaryIO
     token: str
     known: Fingerprints
     problem: str = ""
@@ -237,7 +253,7 @@ class _Load:
     def chunks(self) -> Iterator[_Chunk]:
         """Parses it; why it did not come to its end is in `problem`."""
         try:
-            for records in self.stream.records(self.document):
+            for records in self.stream.records(self.file):
                 if self.stream.stopped:
                     self.problem = self.stream.stopped
                     return
@@ -262,7 +278,7 @@ class _Load:
             yield Same(table, chunk.same)
         if chunk.rows:
             yield from self.document.along(chunk.rows)
-            yield Rows(table, chunk.rows, hashes=chunk.hashes, unique=True)
+            yield Rows(table, chunk.rows, hashes=chunk.hashes, unique=True, size=chunk.bytes)
         yield from chunk.rejects
 
     def end(self, count: int) -> Event:
@@ -277,12 +293,13 @@ class _Load:
         schema, read = self.stream.schema, self.document.read
         hashes = schema.fingerprints(records)
         fresh, same = self.known.sift(hashes)
-        chunk = _Chunk(len(records), same)
-        if len(fresh) < len(records):
+        count = len(records)
+        if len(fresh) < count:
             records = [records[place] for place in fresh]
             hashes = [hashes[place] for place in fresh]
+        chunk = _Chunk(count, _size(records) if self.stream.mode.kind == "streaming" else 0, same)
         try:
-            chunk.rows, chunk.hashes = [read(record) for record in records], hashes
+            chunk.rows, chunk.hashes = list(map(read, records)), hashes
         except UNREADABLE:
             self._read_singly(records, hashes, chunk)
         return chunk
@@ -362,15 +379,19 @@ def _missing(document: Document, error: str) -> Missing:
     return Missing(document.table, (document.partition,), document.unit, error)
 
 
-def _rechunked(blocks: Iterable[list[Record]], size: int) -> Iterator[list[Record]]:
+def _rechunked(blocks: Iterable[list[Record]], size: int, portion: int) -> Iterator[list[Record]]:
+    """Chunks of so many records, or fewer where they have more than `portion` bytes together."""
     waiting: list[Record] = []
+    held = 0
     broken: BrokenDocument | None = None
     try:
         for block in blocks:
             waiting += block
-            while len(waiting) >= size:
+            held += _size(block)
+            while len(waiting) >= size or held >= portion:
                 yield waiting[:size]
                 waiting = waiting[size:]
+                held = _size(waiting)
     except BrokenDocument as error:
         broken = error
     # what precedes the break is good
@@ -380,14 +401,25 @@ def _rechunked(blocks: Iterable[list[Record]], size: int) -> Iterator[list[Recor
         raise broken
 
 
+def _size(records: Iterable[Record]) -> int:
+    """The bytes of records."""
+    return sum(memoryview(record).nbytes for record in records)
+
+
 def hash_of(path: Path) -> str:
     """A hash of a file's bytes, which tells whether it is the same as before (XXH3, 8 GB/s; no proof against malice).
 
     Raises:
         OSError: it cannot be read.
     """
-    digest = xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
+        return hash_of_file(file)
+
+
+def hash_of_file(file: BinaryIO) -> str:
+    """The same of an open file, from its beginning."""
+    digest = xxh3_128()
+    file.seek(0)
+    while block := file.read(BLOCK):
+        digest.update(block)
     return digest.hexdigest()

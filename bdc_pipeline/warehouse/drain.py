@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from bdc_pipeline.warehouse import ledger
-from bdc_pipeline.warehouse.completeness import Completeness, Drained, DrainOptions, vanish_allowed
+from bdc_pipeline.warehouse.completeness import ROWS, Completeness, Drained, DrainOptions, vanish_allowed
 from bdc_pipeline.warehouse.ledger import TableCounts
-from bdc_pipeline.warehouse.store import AGAIN, Refused, Store, now_text
+from bdc_pipeline.warehouse.store import Store, now_text
 from bdc_pipeline.warehouse.stream import (
     Checked,
     Compare,
@@ -36,6 +36,7 @@ from bdc_pipeline.warehouse.stream import (
     Unchanged,
 )
 from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.upsert import AGAIN, Refused
 
 __all__ = ["DrainOptions", "Drained", "Progress", "drain", "vanish_allowed"]
 
@@ -75,7 +76,7 @@ def drain(
     Raises:
         StoreError: the file cannot be written; all earlier transactions stand.
     """
-    options = options or DrainOptions()
+    options = _suited(stream, options or DrainOptions())
     with Store(path, stream.schema, cache_kib=options.cache_kib) as store:
         run = _Drain(store, stream, run_id, options, on_progress)
         try:
@@ -85,9 +86,16 @@ def drain(
             # what arrived before is kept whatever went wrong, unless the file itself is what failed
             if not run.failed_to_write:
                 run.commit()
+                store.complete_schema()
             raise
         run.finish(partitions)
     return run.result
+
+
+def _suited(stream: Stream, options: DrainOptions) -> DrainOptions:
+    """The options, with what the stream says of how it is best drained."""
+    suited: Callable[[DrainOptions], DrainOptions] | None = getattr(stream, "drain_options", None)
+    return suited(options) if suited is not None else options
 
 
 class _Drain:
@@ -108,10 +116,13 @@ class _Drain:
         self.account = Completeness(store, stream.tables, options, self.result)
         self.failed_to_write = False
         self._events: list[Event] = []
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
+        self._interval = options.commit_interval if options.commit_interval is not None else ROWS
         self._repeats: Counter[tuple[str, tuple[int | str, ...]]] = Counter()
         self._began = self._committed = time.monotonic()
         store.track(stream.tables)
+        if options.index_late:
+            store.drop_indexes()
         with store.transaction():
             ledger.begin_run(store, run_id, stream.schema.source, self.account.started_at)
             for table in stream.tables:
@@ -138,13 +149,15 @@ class _Drain:
         self._events.append(event)
         if isinstance(event, Rows):
             self._pending += len(event.rows)
-        due = time.monotonic() - self._committed >= self.options.commit_seconds
-        if due or self._pending >= self.options.commit_interval:
+            self._pending_bytes += event.size
+        most = self.options.commit_bytes
+        full = self._pending >= self._interval or (most is not None and self._pending_bytes >= most)
+        if full or time.monotonic() - self._committed >= self.options.commit_seconds:
             self.commit()
 
     def commit(self) -> None:
         """Writes what has gathered in one transaction."""
-        events, self._events, self._pending = self._events, [], 0
+        events, self._events, self._pending, self._pending_bytes = self._events, [], 0, 0
         self._committed = time.monotonic()
         if not events:
             return
@@ -254,6 +267,7 @@ class _Drain:
     def finish(self, partitions: Sequence[str] | None) -> None:
         """Commits the rest, decides what is complete, and closes the run's entry."""
         self.commit()
+        self.store.complete_schema()
         now = now_text()
         with self.store.transaction():
             self.account.conclude(partitions)

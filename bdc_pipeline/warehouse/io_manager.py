@@ -261,6 +261,7 @@ def metadata_of(table: Table, drained: Drained, path: Path) -> dict[str, Any]:
         "bytes": drained.effort.bytes,
         "seconds": round(drained.seconds, 3),
         "records_per_second": round(rows / drained.seconds, 1) if drained.seconds else 0.0,
+        **_pace_of(drained),
     }
     prefix = "run_" if table.partitioning else ""
     return {
@@ -268,6 +269,17 @@ def metadata_of(table: Table, drained: Drained, path: Path) -> dict[str, Any]:
         "database": dg.MetadataValue.path(path),
         "dagster/relation_identifier": f"{path.name}.{table.name}",
         **rejects_metadata([reject for reject in drained.rejects if reject.table is table]),
+    }
+
+
+def _pace_of(drained: Drained) -> dict[str, float]:
+    """How long requests took, and how near the fetch came to the ideal: 1 is all threads always busy, or the rate allowed."""
+    effort = drained.effort
+    if not effort.seconds or not drained.seconds:
+        return {}
+    return {
+        "latency_ms": round(1000 * effort.seconds / effort.requests, 1),
+        "efficiency": round(effort.ideal / drained.seconds, 3),
     }
 
 
@@ -433,7 +445,11 @@ def sqlite_io_manager(schemas: Iterable[Schema], *, on_progress: OnProgress | No
                 default_value={},
                 description="Files of sources, where not in BDC_DATA_DIR under their usual names",
             ),
-            "commit_interval": dg.Field(int, default_value=defaults.commit_interval, description="Rows a transaction"),
+            "commit_interval": dg.Field(
+                dg.Noneable(int),
+                default_value=defaults.commit_interval,
+                description="Rows a transaction; where not set, what suits the source",
+            ),
             "max_rejects": dg.Field(
                 int,
                 default_value=defaults.max_rejects,

@@ -11,13 +11,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
 
 from bdc_pipeline.warehouse.table import Table, quoted
 
 IN_MEMORY = 60_000
 """So many keys are kept in memory: some 6 MB."""
+
+Row = TypeVar("Row")
 
 Key = Any  # a value, or a tuple where the key has several columns
 
@@ -56,11 +60,11 @@ class Seen:
         """Whether the keys seen are those of the rows that this run has inserted, each of them once."""
         return self._moments is not None
 
-    def imply(self, bound: Sequence[tuple[Any, ...]], now: str) -> None:
+    def imply(self, rows: Sequence[msgspec.Struct], now: str) -> None:
         """Notes rows that were all inserted, at that moment."""
         if self._moments is not None:
             self._moments.add(now)
-        self._count(bound, all_new=True)
+        self._count(len(rows), rows, self._table.stored_of)
 
     def make_explicit(self) -> None:
         """Notes the keys of the rows that this run has inserted: a row comes that is not new."""
@@ -92,8 +96,18 @@ class Seen:
             self._keys |= self._latest
             new = len(self._latest)
             self._unspilled += self._latest
-        self._count(bound, all_new=new == len(bound))
+        if new == len(bound):
+            self._count(new, bound, self._table.column_in)
+        else:
+            self._counts = None
         return new
+
+    def came_before(self, bound: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """Of the rows of the last `add`, those whose keys were seen before it; all of them where that is not known."""
+        if self._keys is None:
+            return bound
+        key_in, latest = self._table.key_in, self._latest
+        return [values for values in bound if key_in(values) not in latest]
 
     def keep(self) -> None:
         """The rows of the last `add` are written, and will not be rolled back by themselves."""
@@ -147,18 +161,16 @@ class Seen:
         rows = [(key,) for key in keys] if self._single else keys
         return self._connection.executemany(sql, rows).rowcount if rows else 0
 
-    def _count(self, bound: Sequence[tuple[Any, ...]], *, all_new: bool) -> None:
-        """Counts by partition, while every key came once: which of a batch came before would be known only one by one."""
-        if not all_new:
-            self._counts = None
+    def _count(self, count: int, rows: Iterable[Row], column: Callable[[str], Callable[[Row], Any]]) -> None:
+        """Counts rows by partition, while every key came once: which of a batch came before would be known only one by one."""
         if self._counts is None:
             return
         partitioning = self._table.partitioning
         if partitioning is None:
-            self._counts[None] += len(bound)
+            self._counts[None] += count
             return
-        for value, count in Counter(map(self._table.column_in(partitioning.column), bound)).items():
-            self._counts[partitioning.key_of(value)] += count
+        for value, times in Counter(map(column(partitioning.column), rows)).items():
+            self._counts[partitioning.key_of(value)] += times
 
 
 def seen_keys(table: Table) -> str:

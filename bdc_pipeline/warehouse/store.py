@@ -1,4 +1,4 @@
-"""One SQLite file: opening it, bringing its schema up to date, short transactions, bulk upserts, vanishing.
+"""One SQLite file: opening it, bringing its schema up to date, short transactions, what it holds, vanishing.
 
 Every write is inside `Store.transaction()`, which begins IMMEDIATE: a transaction that begins by reading and then
 writes fails at once with "database is locked" when another process writes, whatever the busy timeout.
@@ -12,7 +12,6 @@ import operator
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,51 +21,18 @@ from bdc_pipeline.warehouse.fingerprints import Fingerprints
 from bdc_pipeline.warehouse.migration import StoreError, pending_statements
 from bdc_pipeline.warehouse.seen import Seen, seen_keys, spared_keys
 from bdc_pipeline.warehouse.table import RAW_HASH, Schema, Table, Where, quoted
+from bdc_pipeline.warehouse.upsert import BIND_ERRORS, Upserted, Writer
 
-__all__ = ["Refused", "Store", "StoreError", "Upserted", "explained", "now_text"]
+__all__ = ["Store", "StoreError", "explained", "now_text"]
 
 BUSY_SECONDS = 120.0
 """How long a transaction waits for another process's; a commit of ours takes milliseconds."""
 
-BIND_ERRORS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    OverflowError,
-    ValueError,
-    TypeError,
-    AttributeError,
-)
-"""What encoding and binding raise for one row that SQLite cannot hold; nothing checks a row that was built by hand."""
-
-AGAIN = "a record with the same key came before it"
-
-BULK_KIB = 8000
+BULK_KIB = 2500
 """With a cache of so many KiB, more is meant to be written than is worth a checkpoint now and then."""
 
 SMALLEST = 512
 """Bytes of the smallest SQLite file. SQLite takes some smaller ones, such as a text of one letter, for empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A row that was not taken, and why; `again`: its key had come before."""
-
-    row: msgspec.Struct
-    reason: str
-    again: bool = False
-
-
-@dataclass(slots=True)
-class Upserted:
-    """What an upsert did. `new` counts keys not seen before in this run, `repeated` the others."""
-
-    inserted: int = 0
-    updated: int = 0
-    new: int = 0
-    repeated: int = 0
-    refused: list[Refused] | None = None
 
 
 def now_text() -> str:
@@ -120,6 +86,7 @@ class Store:
         self.schema = schema
         # how many rows live, as counted since the last write of a transaction
         self._live: dict[tuple[Table, tuple[str, ...] | None], int] = {}
+        self._lacks_indexes = False
         if read_only:
             if not path.is_file():
                 raise StoreError(f"{path} does not exist. Run 'bdc-pipeline sync {schema.source}' to make it.")
@@ -208,12 +175,39 @@ class Store:
         self._use_wal()
         # WAL with NORMAL: a killed process loses nothing that it committed; a power cut may lose the last commits, never the file
         self.connection.execute("PRAGMA synchronous = NORMAL")
-        if not pending:
-            return
+        if pending:
+            self._bring_up_to_date()
+
+    def _bring_up_to_date(self) -> None:
+        from bdc_pipeline.warehouse import ledger  # noqa: PLC0415  (as above)
+
         with self.transaction() as connection:
-            # asked again under the lock: another process may have done it meanwhile
+            # asked under the lock: another process may have done it meanwhile
             for statement in pending_statements(connection, self.path, self.schema, ledger.DDL):
                 connection.execute(statement)
+
+    def drop_indexes(self) -> None:
+        """Takes the indexes and R*Trees of tracked tables away that are empty: made of all rows at the end they cost half of what
+        they do row by row, and an R*Tree a third. `complete_schema` makes them anew, and so does whoever opens the file next,
+        should this process not come to it.
+        """
+        statements = [sql for table in self._begun_empty for sql in table.late_ddl]
+        if not statements:
+            return
+        self._lacks_indexes = True
+        with self.transaction() as connection:
+            for sql in statements:
+                connection.execute(sql)
+
+    def complete_schema(self) -> None:
+        """Makes what `drop_indexes` has taken away.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        if self._lacks_indexes:
+            self._bring_up_to_date()
+            self._lacks_indexes = False
 
     def _use_wal(self) -> None:
         """Turns WAL on. SQLite does not wait here when another process makes the same file at the same time."""
@@ -239,114 +233,9 @@ class Store:
         *,
         unique: bool = False,
     ) -> Upserted:
-        """Inserts rows that are new, updates those that differ, leaves the others untouched. Inside a transaction.
-
-        A row that SQLite cannot hold (an integer over 64 bits, a lone surrogate, a missing value) is refused by
-        itself. Of rows with the same key the last one counts; with `unique` the first one does, and the others are
-        refused. `hashes` are the rows' fingerprints, for a table that keeps them.
-        """
+        """Writes rows of a table that is tracked: see `Writer.upsert`. Inside a transaction."""
         self._live.clear()
-        given: list[Any] = list(hashes) if hashes else [None] * len(rows)
-        if self.seen[table].implied and (new := self._upsert_new(table, rows, given, now)):
-            return new
-        rows, given, again = _one_of_each_key(table, rows, given, unique=unique)
-        result = self._upsert_any(table, rows, given, now, unique=unique)
-        if again:
-            result.refused = [*(result.refused or ()), *(Refused(row, AGAIN, again=True) for row in again)]
-        return result
-
-    def _upsert_new(
-        self, table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any], now: str
-    ) -> Upserted | None:
-        """Inserts rows that are all new to a table that was empty. None, and nothing written, where one is not."""
-        seen = self.seen[table]
-        self.connection.execute("SAVEPOINT batch")
-        try:
-            bound = self._bound(table, rows, hashes)
-            if bound and table.has_integer_id and any(key is None for key in map(table.key_in, bound)):
-                raise _CountSingly
-            inserted = self.connection.executemany(table.insert_sql(now), bound).rowcount if bound else 0
-            if inserted == len(bound):
-                self.connection.execute("RELEASE batch")
-                seen.imply(bound, now)
-                return Upserted(inserted, 0, inserted)
-        except BIND_ERRORS:
-            pass
-        self.connection.execute("ROLLBACK TO batch")
-        self.connection.execute("RELEASE batch")
-        # after the rollback, which would undo it
-        seen.make_explicit()
-        return None
-
-    def _upsert_any(
-        self, table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any], now: str, *, unique: bool
-    ) -> Upserted:
-        connection = self.connection
-        connection.execute("SAVEPOINT batch")
-        try:
-            result = self._upsert_all(table, self._bound(table, rows, hashes), now, unique=unique)
-        except BIND_ERRORS:
-            connection.execute("ROLLBACK TO batch")
-            self.seen[table].take_back()
-            result = self._upsert_each(table, rows, hashes, now, unique=unique)
-        self.seen[table].keep()
-        connection.execute("RELEASE batch")
-        return result
-
-    @staticmethod
-    def _bound(table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any]) -> list[tuple[Any, ...]]:
-        bind = table.bind
-        if table.fingerprinted:
-            return list(map(operator.add, map(bind, rows), zip(hashes, strict=True)))
-        return list(map(bind, rows))
-
-    def _upsert_all(self, table: Table, bound: list[tuple[Any, ...]], now: str, *, unique: bool) -> Upserted:
-        if not bound:
-            return Upserted()
-        new = self.seen[table].add(bound)
-        inserted = self.connection.executemany(table.insert_sql(now), bound).rowcount
-        updated = 0
-        if inserted < len(bound):
-            updated = self._update(table, bound, now)
-        result = Upserted(inserted, updated, new, len(bound) - new)
-        if result.repeated and (updated or unique):
-            # a row that came twice must not count twice; which of them did is known only one by one
-            raise _CountSingly
-        return result
-
-    def _update(self, table: Table, bound: list[tuple[Any, ...]], now: str) -> int:
-        updated = self.connection.executemany(table.update_sql(now), bound).rowcount
-        if table.fingerprinted:
-            # what changed in a record may be in none of the columns: it is still not to be read again
-            key_in, single = table.key_in, len(table.key) == 1
-            keys = [(values[-1], *((key_in(values),) if single else key_in(values))) for values in bound]
-            self.connection.executemany(table.refingerprint_sql, keys)
-        return updated
-
-    def _upsert_each(
-        self, table: Table, rows: Sequence[msgspec.Struct], hashes: Sequence[Any], now: str, *, unique: bool
-    ) -> Upserted:
-        refused: list[Refused] = []
-        total = Upserted(refused=refused)
-        for row, value in zip(rows, hashes, strict=True):
-            self.connection.execute("SAVEPOINT row")
-            try:
-                bound = self._bound(table, [row], [value])
-                new = self.seen[table].add(bound)
-                if unique and not new:
-                    raise _CameBefore(AGAIN)
-                total.inserted += self.connection.executemany(table.insert_sql(now), bound).rowcount
-                updated = self._update(table, bound, now)
-                total.updated += updated if new else 0
-                total.new += new
-                total.repeated += 1 - new
-            except BIND_ERRORS as error:
-                self.connection.execute("ROLLBACK TO row")
-                self.seen[table].take_back()
-                refused.append(Refused(row, str(error), again=isinstance(error, _CameBefore)))
-            self.seen[table].keep()
-            self.connection.execute("RELEASE row")
-        return total
+        return Writer(self.connection, table, self.seen[table], now, unique).upsert(rows, hashes)
 
     def fingerprints(self, table: Table, partition: str | None) -> Fingerprints:
         """The fingerprints of a partition's live rows."""
@@ -485,31 +374,6 @@ class Store:
             return 0
         self.seen[table].recount()
         return self.connection.executemany(sql, [(value,) for value in values]).rowcount
-
-
-class _CameBefore(ValueError):  # noqa: N818  (a signal, not an error)
-    """The key of a row that is to be the only one with it was seen already."""
-
-
-class _CountSingly(ValueError):  # noqa: N818  (a signal, not an error)
-    """A batch holds rows that came before in this run, and updates: its rows are counted one by one."""
-
-
-def _one_of_each_key(
-    table: Table, rows: Sequence[msgspec.Struct], hashes: list[Any], *, unique: bool
-) -> tuple[Sequence[msgspec.Struct], list[Any], list[msgspec.Struct]]:
-    """Rows and hashes with each key once: the last, or the first where keys are to be unique; and those left out then."""
-    keys = list(map(table.key_of, rows))
-    if len(set(keys)) == len(rows):
-        return rows, hashes, []
-    if not unique:
-        last = {key: place for place, key in enumerate(keys)}
-        return [rows[place] for place in last.values()], [hashes[place] for place in last.values()], []
-    first: dict[Any, int] = {}
-    again = [
-        row for place, (key, row) in enumerate(zip(keys, rows, strict=True)) if first.setdefault(key, place) != place
-    ]
-    return [rows[place] for place in first.values()], [hashes[place] for place in first.values()], again
 
 
 def _uri_path(path: Path) -> str:

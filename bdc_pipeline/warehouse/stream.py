@@ -27,7 +27,8 @@ class Rows:
     `parents` goes with tables of pairs (`Table.parent`): the parents whose pairs are all among these rows, so that
     stored pairs of theirs that are not have vanished. `hashes` goes with tables that keep them (`Table.fingerprinted`):
     each row's fingerprint of the record that it was made from. `unique`: two records with one key are a mistake of the
-    source's, so the second is rejected; without it a record may come again, and the last one counts.
+    source's, so the second is rejected; without it a record may come again, and the last one counts. `size`: the bytes of
+    the raw records that they were made from, where that is known, as a measure of the memory that they take.
     """
 
     table: Table
@@ -35,6 +36,7 @@ class Rows:
     parents: Sequence[int | str] = ()
     hashes: Sequence[int] = ()
     unique: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +161,19 @@ Event = Rows | Same | Reject | Checked | Missing | Compare | Known | Unchanged |
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What fetching has cost so far."""
+    """What fetching has cost so far.
+
+    Args:
+        requests, retries, bytes: sent and received.
+        seconds: that requests were under way, added up.
+        ideal: seconds that they would have taken with all threads always busy, or at the highest rate allowed.
+    """
 
     requests: int = 0
     retries: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    ideal: float = 0.0
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(
@@ -172,11 +181,19 @@ class Effort:
             self.retries + other.retries,
             self.bytes + other.bytes,
             self.seconds + other.seconds,
+            self.ideal + other.ideal,
         )
+
+    def beforehand(self) -> Effort:
+        """The same as part of what is measured later: it counts, but is no part of how that time was used."""
+        return Effort(self.requests, self.retries, self.bytes, self.seconds)
 
 
 class Stream(Protocol):
-    """What an op returns and the I/O manager drains, which sets `drained` to what came of it."""
+    """What an op returns and the I/O manager drains, which sets `drained` to what came of it.
+
+    A stream may have a method `drain_options(options)` that tells how it is best drained.
+    """
 
     schema: Schema
     tables: tuple[Table, ...]

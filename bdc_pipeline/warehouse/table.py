@@ -398,11 +398,15 @@ class Table:
         statements.append(
             f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.stored)} (vanished_at) WHERE vanished_at IS NOT NULL"
         )
-        for index in self.indexes:
-            name = quoted(f"{self.stored}_by_{'_'.join(index)}")
+        for name, index in zip(self.index_names, self.indexes, strict=True):
             on = ", ".join(map(quoted, index))
-            statements.append(f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(self.stored)} ({on})")
+            statements.append(f"CREATE INDEX IF NOT EXISTS {quoted(name)} ON {quoted(self.stored)} ({on})")
         return statements
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        """The names of the further indexes."""
+        return tuple(f"{self.stored}_by_{'_'.join(index)}" for index in self.indexes)
 
     def column(self, name: str) -> Column:
         """A declared column by its name.
@@ -464,6 +468,13 @@ class Table:
         """From a bound tuple to the value of a column."""
         return operator.itemgetter(self._places[name] - 1)
 
+    def stored_of(self, name: str) -> Callable[[msgspec.Struct], Any]:
+        """From a row to the value of a column, as it is bound."""
+        value_of, encode = operator.attrgetter(name), self.column(name).encode
+        if encode is None:
+            return value_of
+        return lambda row: None if (value := value_of(row)) is None else encode(value)
+
     @property
     def rtree(self) -> str:
         """The name of the R*Tree of a spatial table."""
@@ -482,6 +493,15 @@ class Table:
                 f"WHERE {lat} IS NOT NULL AND {lon} IS NOT NULL"
             ),
         ]
+
+    @property
+    def late_ddl(self) -> list[str]:
+        """The statements that take away what is made faster when all rows are there: further indexes, and the R*Tree."""
+        statements = [f"DROP INDEX IF EXISTS {quoted(name)}" for name in self.index_names]
+        if self.spatial is None:
+            return statements
+        statements += [f"DROP TRIGGER IF EXISTS {trigger.name}" for trigger in self._spatial_triggers()]
+        return [*statements, f"DROP TABLE IF EXISTS {quoted(self.rtree)}"]
 
     @property
     def fts(self) -> str:

@@ -46,10 +46,13 @@ def where(copy: Copy) -> dict[str, Any]:
 
 
 def age(shelf: Shelf) -> None:
-    """Makes the downloads older than any age."""
+    """Makes the downloads, and the answers that could not be used, older than any age."""
     for feed in FEEDS:
         path = shelf.cache.record_path(feed)
         path.write_text(json.dumps(json.loads(path.read_bytes()) | {"checked_at": "2025-01-01T00:00:00Z"}))
+        refusal = shelf.cache.refusal_path(feed)
+        if refusal.exists():
+            refusal.write_text(json.dumps(json.loads(refusal.read_bytes()) | {"answered_at": "2025-01-01T00:00:00Z"}))
 
 
 def check_files(copy: Copy) -> int:
@@ -161,6 +164,7 @@ def test_a_disk_that_is_full_while_warming_leaves_the_last_good_files(copy: Copy
     for feed, (data, record) in zip(FEEDS, before, strict=True):
         if len(data) > 500_000:
             assert copy.bytes_of(feed.name) == (data, record)
+    age(copy)
     assert run("warm", "dmr", **where(copy)).returncode == 0
 
 
@@ -247,5 +251,6 @@ def test_registries_in_trouble_leave_the_last_good_data(tmp_path: Path, fault: s
         assert all("the copy of before stands" in error for error in failures.values())
         assert copy.rowids() == before
         copy.sandbox.configure(faults=[])
+        age(copy)
         assert copy.sync().complete
         assert copy.rowids() != before

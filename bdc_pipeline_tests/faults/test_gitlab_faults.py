@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
+import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bdc_pipeline.sandbox import PagingChange
+from bdc_pipeline.sandbox import PagingChange, Sandbox, SandboxOptions, running
 from bdc_pipeline.warehouse.drain import DrainOptions
-from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
+from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of, until
 
-#: Few days, since each costs Dagster's bookkeeping; the changes below are made on one of them
-DAYS = {"first": dt.date(2026, 5, 30), "last": dt.date(2026, 6, 2)}
+MAIN = "from bdc_pipeline.cli import main; main()"
+
+#: One day, since each costs Dagster's bookkeeping; the changes below are made on it
+DAYS = {"first": dt.date(2026, 6, 1), "last": dt.date(2026, 6, 1)}
 AT = "2026-06-01T10:00:00Z"
 #: What stages say whose days are open because of an earlier one
-LATER = [f"{table} of 4 days" for table in ("jobs", "test_reports", "job_logs", "archives")]
+LATER = [f"{table} of 1 days" for table in ("jobs", "test_reports", "job_logs", "archives")]
 
 
 @pytest.fixture
@@ -50,8 +58,8 @@ def assert_whole(copy: Copy) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        "503:0.1",
-        "500~times=3",
+        "503:0.04",
+        "500~times=2",
         "429~times=2,seconds=1@trace",
         "429~times=1@project 101 pipelines",
         "cut~times=2@trace",
@@ -60,13 +68,13 @@ def assert_whole(copy: Copy) -> None:
         "html~times=2@jobs",
         "partial~times=1@pipelines page=1",
         "empty~times=1@pipeline ",
-        "reset~times=3",
+        "reset~times=2",
         "timeout~times=1,seconds=0.1",
     ],
 )
 def test_a_fault_that_passes_leaves_no_trace(copy: Copy, fault: str) -> None:
     copy.sandbox.configure(faults=[fault])
-    report = sync(copy, resource={"attempts": 8})
+    report = sync(copy, limits={"attempts": 8})
     assert report.complete, errors_of(report)
     assert copy.sandbox.stats()["faults"] or fault.startswith("503")
     copy.sandbox.configure(faults=[])
@@ -75,7 +83,7 @@ def test_a_fault_that_passes_leaves_no_trace(copy: Copy, fault: str) -> None:
 
 def test_a_limit_that_headers_announce_is_kept(copy: Copy) -> None:
     copy.sandbox.configure(api_limit=60, limit_seconds=1.0)
-    report = sync(copy, resource={"attempts": 10})
+    report = sync(copy, limits={"attempts": 10})
     assert report.complete, errors_of(report)
     copy.sandbox.configure(api_limit=None)
     assert_whole(copy)
@@ -83,7 +91,7 @@ def test_a_limit_that_headers_announce_is_kept(copy: Copy) -> None:
 
 def test_a_limit_that_headers_do_not_announce_is_survived(copy: Copy) -> None:
     copy.sandbox.configure(hidden_limits=["trace=15"], limit_seconds=1.0)
-    report = sync(copy, resource={"attempts": 12})
+    report = sync(copy, limits={"attempts": 12})
     assert report.complete, errors_of(report)
     copy.sandbox.configure(hidden_limits=[])
     assert_whole(copy)
@@ -217,6 +225,33 @@ def test_odd_types_are_taken_as_they_come(copy: Copy) -> None:
     assert copy.one("SELECT coverage FROM pipelines WHERE id = ?", pipeline) == 30.0
 
 
+def test_a_downstream_pipeline_without_its_project_is_found_by_its_address(tmp_path: Path) -> None:
+    with copying(tmp_path, projects=3, pipelines_per_project=20, jobs_per_pipeline=3) as copy:
+        other = "SELECT b.id, b.downstream_pipeline_id FROM bridges b WHERE b.downstream_project_id <> b.project_id"
+        options = {
+            "first": dt.date(2026, 4, 15),
+            "last": dt.date(2026, 6, 2),
+            "logs": False,
+            "tests": False,
+            "artifacts": False,
+        }
+        bridges = [row for row in copy.api.rows("Bridge", ["id", "downstream_id", "project_id"]) if row[1] is not None]
+        projects = dict(copy.api.rows("Pipeline", ["id", "project_id"]))
+        paths = dict(copy.api.rows("Project", ["id", "path_with_namespace"]))
+        expected = []
+        for bridge, downstream, project in bridges:
+            if projects[downstream] != project:
+                address = f"{copy.api.url}/{paths[projects[downstream]]}/-/pipelines/{downstream}"
+                told = {"id": downstream, "ref": "main", "sha": "c0ffee", "status": "success", "web_url": address}
+                copy.api.change("update", entity="Bridge", id=bridge, columns={"downstream_pipeline": told})
+                expected.append((bridge, downstream))
+        assert expected
+        report = copy.sync(**options)
+        assert report.complete, errors_of(report)
+        assert sorted(copy.query(other)) == sorted(expected)
+        assert copy.stored("pipelines", "id", "project_id") == copy.served("Pipeline", "id", "project_id")
+
+
 # -- logs ------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +275,7 @@ def test_a_log_of_50_mb_is_kept_whole_and_indexed_in_part(copy: Copy) -> None:
 def test_a_log_over_the_limit_is_marked_and_not_cut(copy: Copy) -> None:
     job = some_job(copy)
     size = copy.api.change("log", job=job, size=3_000_000)
-    report = sync(copy, tests=False, artifacts=False, resource={"max_log_mb": 1.0})
+    report = sync(copy, tests=False, artifacts=False, limits={"max_log_mb": 1.0})
     assert report.complete, errors_of(report)
     assert copy.query("SELECT state, size, raw FROM job_logs WHERE id = ?", job) == [("too_large", size, None)]
     assert not copy.topics()["trace"] > copy.one("SELECT count(*) FROM job_logs") - 1
@@ -284,7 +319,7 @@ def archive_job(copy: Copy, kind: str) -> int:
 def test_names_that_lead_out_are_stored_as_they_are_and_written_nowhere(copy: Copy, tmp_path: Path) -> None:
     job = archive_job(copy, "traversal")
     directory = tmp_path / "there" / "archives"
-    report = sync(copy, logs=False, tests=False, resource={"artifact_directory": str(directory)})
+    report = sync(copy, logs=False, tests=False, limits={"artifact_directory": str(directory)})
     assert report.complete, errors_of(report)
     names = {row[0] for row in copy.query("SELECT path FROM artifact_files WHERE job_id = ?", job)}
     assert {"../escaped.txt", "/absolute.txt", "..\\windows.txt"} <= names
@@ -332,7 +367,7 @@ def test_a_bomb_is_listed_without_going_off(copy: Copy) -> None:
 
 def test_without_ranges_what_is_too_large_is_marked(copy: Copy) -> None:
     copy.sandbox.configure(ranges=False)
-    report = sync(copy, logs=False, tests=False, resource={"max_artifact_mb": 0.001, "max_log_mb": 0.001})
+    report = sync(copy, logs=False, tests=False, limits={"max_artifact_mb": 0.001, "max_log_mb": 0.001})
     assert report.complete, errors_of(report)
     assert {row[0] for row in copy.query("SELECT state FROM archives")} == {"too_large"}
 
@@ -342,7 +377,7 @@ def test_without_ranges_what_is_too_large_is_marked(copy: Copy) -> None:
 
 def test_what_a_failing_server_leaves_is_a_file_that_goes_on(copy: Copy) -> None:
     copy.sandbox.configure(faults=["503~after=40"])
-    report = sync(copy, resource={"attempts": 1})
+    report = sync(copy, limits={"attempts": 1})
     assert not report.complete
     with sqlite3.connect(copy.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -350,3 +385,82 @@ def test_what_a_failing_server_leaves_is_a_file_that_goes_on(copy: Copy) -> None
     report = sync(copy)
     assert report.complete, errors_of(report)
     assert_whole(copy)
+
+
+# -- processes -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(*arguments: str, sandbox: Sandbox, directory: Path, main: str = MAIN) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process of its own; killed where the test fails before its end."""
+    ours = ("GITLAB_", "BDC_", "DAGSTER_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment |= {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
+    environment |= {"GITLAB_TOKEN": sandbox.token, "DAGSTER_DISABLE_TELEMETRY": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", main, "sync", "gitlab", "--partition", "2026-06-01", *arguments],
+        env=environment,
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def committed(path: Path, table: str) -> set[int]:
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return {row[0] for row in connection.execute(f"SELECT * FROM {table}")}
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_it_fetches_jobs_and_logs_fetches_none_of_them_twice(tmp_path: Path) -> None:
+    sizes = {"projects": 1, "pipelines_per_project": 1, "jobs_per_pipeline": 2}
+    path = tmp_path / "gitlab.db"
+    with running(SandboxOptions(sources=frozenset({"gitlab"}), regular=True, latency_ms=100, **sizes)) as sandbox:  # type: ignore[arg-type]
+        sandbox.source("gitlab").change("run", project=101, count=60, jobs=2, at=AT)
+        done: dict[str, set[int]] = {"pipeline_jobs": set(), "job_logs": set()}
+        for topic, table, moment in (("jobs", "pipeline_jobs", 41), ("trace", "job_logs", 61)):
+            sandbox.reset_stats()
+            with started("-w", "20", "-c", "2", sandbox=sandbox, directory=tmp_path) as process:
+                until(lambda t=topic, m=moment: sandbox.stats()["topics"].get(t, 0) >= m or process.poll() is not None)
+                process.kill()
+                process.communicate(timeout=30)
+            assert process.returncode == -signal.SIGKILL
+            assert done[table] < committed(path, table), "some of it was committed"
+            done = {name: committed(path, name) for name in done}
+        sandbox.configure(latency_ms=0)
+        sandbox.reset_stats()
+        with started("-w", "20", "--json", sandbox=sandbox, directory=tmp_path) as process:
+            out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert json.loads(out)["complete"] is True
+        asked = set(sandbox.stats()["labels"])
+        assert not {f"job {job} trace" for job in done["job_logs"]} & asked
+        assert not {f"pipeline {pipeline} jobs" for pipeline in done["pipeline_jobs"]} & asked
+        assert sum("trace" in label for label in asked) == 120 - len(done["job_logs"])
+    assert len(committed(path, "pipeline_jobs")) == 60
+    assert len(committed(path, "job_logs")) == 120
+
+
+@pytest.mark.slow
+def test_logs_of_50_mb_are_held_two_at_a_time(tmp_path: Path) -> None:
+    # not getrusage, which tells the most of the process that started it too
+    told = "print(next(line for line in open('/proc/self/status') if 'VmHWM' in line), file=sys.stderr)"
+    measured = f"import sys; from bdc_pipeline.cli import main\ntry: main()\nfinally: {told}"
+    with copying_few_days(tmp_path, projects=1, pipelines_per_project=1) as copy:
+        jobs = [row[0] for row in copy.api.rows("Trace", ["job_id"])]
+        for job in jobs[-8:]:
+            copy.api.change("log", job=job, size=50_000_000)
+        arguments = ("--no-tests", "--no-artifacts", "--json")
+        with started(*arguments, sandbox=copy.sandbox, directory=tmp_path, main=measured) as process:
+            _, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors
+        assert copy.one("SELECT count(*) FROM job_logs WHERE size = 50000000") == 8
+        megabytes = int(errors.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
+        assert megabytes < 450, "the process itself takes 170, and a log that is read 50"

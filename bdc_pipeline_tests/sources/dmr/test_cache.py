@@ -32,7 +32,10 @@ def record_of(cache: Cache, data: bytes, **values: Any) -> Record:
 
 def keep(cache: Cache, data: bytes, **values: Any) -> Record:
     record = record_of(cache, data, **values)
-    cache.keep(FEED, data, record)
+    with cache.incoming(FEED) as incoming:
+        incoming.begin()
+        incoming.write(data)
+        cache.keep(FEED, incoming, record)
     return record
 
 

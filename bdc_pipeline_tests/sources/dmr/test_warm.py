@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from bdc_pipeline.fetching.stopping import Stop
-from bdc_pipeline.sources.dmr.cache import Cached, CacheError, Record
+from bdc_pipeline.sources.dmr.cache import Cached, CacheError, Record, Refusal
 from bdc_pipeline.sources.dmr.registries import BRANDMEISTER_DEVICES, FEEDS, HEARHAM_REPEATERS, TGIF_TALKGROUPS, Feed
-from bdc_pipeline.sources.dmr.warm import Warmed, WarmOptions, is_due, shown_age
+from bdc_pipeline.sources.dmr.warm import Warmed, WarmOptions, is_due, pause_after, shown_age
 from bdc_pipeline_tests.fetching.loopback import Connection, Reply, Server, one_after_another, reply
 from bdc_pipeline_tests.sources.dmr.syncing import NOON, Copy, actions, copying
 
@@ -224,6 +224,13 @@ def test_a_record_that_is_no_use_makes_the_document_be_asked_for(copy: Copy, dam
 
 # -- what goes wrong -------------------------------------------------------------------------------------------
 
+REFUSALS = {f"{feed.name}.refused.json" for feed in FEEDS}
+
+
+def files(copy: Copy) -> set[str]:
+    return {path.name for path in copy.cache.directory.iterdir()}
+
+
 FAULTS = {
     "html": "no JSON array or object: it begins with '<",
     "empty": "",
@@ -258,7 +265,9 @@ def test_what_cannot_be_used_leaves_the_last_good_one_byte_for_byte(copy: Copy, 
     assert copy.bytes_of(TGIF) == before[2]
     assert copy.leftovers() == []
     copy.sandbox.configure(faults=[])
+    copy.later(minutes=1)
     assert copy.warm("tgif")[TGIF].action == "downloaded"
+    assert copy.cache.refusal_of(TGIF_TALKGROUPS) is None
 
 
 @pytest.mark.parametrize("fault", ["html", "empty", "cut", "reset", "503", "404", "shrunken", "throttle", "redirect"])
@@ -267,7 +276,7 @@ def test_what_cannot_be_used_does_not_make_a_first_copy(copy: Copy, fault: str) 
     warmed = copy.warm()
     assert actions(warmed) == {"failed"}
     assert {one.cached for one in warmed.values()} == {None}
-    assert list(copy.cache.directory.iterdir()) == []
+    assert files(copy) <= REFUSALS
 
 
 @pytest.mark.parametrize(
@@ -283,7 +292,7 @@ def test_what_is_no_document_of_this_registry_is_not_kept(copy: Copy, body: byte
     one = copy.warm("tgif")[TGIF]
     assert (one.action, one.cached) == ("failed", None)
     assert one.problem
-    assert list(copy.cache.directory.iterdir()) == []
+    assert files(copy) <= REFUSALS
 
 
 @pytest.mark.parametrize("body", [b'{"error": "no such thing"}', b"[]", b'["91"]', b'[{"91": "World-wide"}]', b"{}"])
@@ -329,6 +338,7 @@ def test_less_than_half_of_what_there_was_is_taken_for_a_mistake(
         assert f"sent {fewer} records, where there were {count}." in one.problem
         assert "run again with --allow-vanish" in one.problem
         assert copy.cache.path(TGIF_TALKGROUPS).read_bytes() == before
+        copy.later(minutes=1)
         assert copy.warm("tgif", allow_smaller=True)[TGIF].action == "downloaded"
     assert len(copy.document(TGIF)) == fewer
 
@@ -357,6 +367,102 @@ def test_a_server_that_is_down_leaves_all_copies(copy: Copy) -> None:
     assert actions(warmed) == {"failed"}
     assert all(str(port) in one.problem and one.cached is not None for one in warmed.values())
     assert [copy.bytes_of(feed.name) for feed in FEEDS] == before
+
+
+# -- pauses after an answer that could not be used --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("feed", "ago", "retry_after", "left"),
+    [
+        (BRANDMEISTER_DEVICES, minutes(3), None, "12 min"),
+        (BRANDMEISTER_DEVICES, minutes(15) - SECOND, None, "1 s"),
+        (BRANDMEISTER_DEVICES, minutes(15), None, ""),
+        (BRANDMEISTER_DEVICES, minutes(3), 60.0, "12 min"),
+        (BRANDMEISTER_DEVICES, minutes(30), 3600.0, "30 min"),
+        (TGIF_TALKGROUPS, minutes(2), None, ""),
+        (TGIF_TALKGROUPS, minutes(2), 300.0, "3 min"),
+        # a registry may ask for a day at most
+        (TGIF_TALKGROUPS, minutes(24 * 60), 1e12, ""),
+        # a time that is yet to come is none
+        (BRANDMEISTER_DEVICES, -SECOND, None, ""),
+    ],
+)
+def test_a_refusal_counts_for_the_pause_that_the_registry_wants(
+    feed: Feed, ago: dt.timedelta, retry_after: float | None, left: str
+) -> None:
+    at = (NOON - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
+    refusal = Refusal(url="", answered_at=at, problem="503.", retry_after=retry_after)
+    expected = f"asked {shown_age(ago)} ago and refused: 503; asks again after {left}" if left else ""
+    assert pause_after(feed, refusal, NOON) == expected
+
+
+@pytest.mark.parametrize(
+    "fault", ["503", "404", "html", "empty", "cut", "shrunken", "partial", "trickle", "redirect", "throttle"]
+)
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_brandmeister_is_left_alone_for_15_minutes_after_any_answer(copy: Copy, fault: str, has_copy: bool) -> None:
+    if has_copy:
+        copy.warm("brandmeister")
+        copy.sandbox.source("brandmeister").change("change", share=0.1)
+        copy.later(days=2)
+    if fault == "trickle":
+        fault = "stall~bytes=100,seconds=30"
+    copy.sandbox.configure(faults=[f"{fault}@brandmeister device"])
+    first = copy.warm("brandmeister")["brandmeister_devices"]
+    if first.action != "failed":
+        assert (fault, has_copy) == ("partial", False), "nobody knows that there were more"
+        return
+    copy.sandbox.configure(faults=[])
+    copy.later(minutes=3)
+    asked = copy.asked()
+    for options in ({}, {"force": True}, {"max_age": minutes(0)}):
+        one = copy.warm("brandmeister", **options)["brandmeister_devices"]
+        assert (one.action, one.cached is not None) == ("failed", has_copy)
+        assert one.problem == f"asked 3 min ago and refused: {first.problem.rstrip('.')}; asks again after 12 min"
+    assert copy.asked() == asked
+    copy.later(minutes=12)
+    assert copy.warm("brandmeister")["brandmeister_devices"].action == "downloaded"
+    assert not copy.cache.refusal_path(BRANDMEISTER_DEVICES).exists()
+
+
+def test_nothing_counts_where_no_answer_came(copy: Copy, serving: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert actions(copy.warm(url=f"http://127.0.0.1:{port}")) == {"failed"}
+    hangs_up = serving(lambda connection: connection.close())
+    assert actions(copy.warm("tgif", url=hangs_up.url)) == {"failed"}
+    silent = serving(lambda connection: connection.stall())
+    assert actions(copy.warm("tgif", url=silent.url)) == {"failed"}
+    assert files(copy) == set()
+    assert actions(copy.warm()) == {"downloaded"}
+
+
+def test_a_refusal_of_another_server_is_not_this_ones(copy: Copy, serving: Any) -> None:
+    assert copy.warm("tgif", url=serving(reply(b"", 404)).url)[TGIF].action == "failed"
+    assert copy.warm("tgif")[TGIF].action == "downloaded"
+
+
+def test_a_copy_that_is_young_enough_is_fresh_whatever_came_since(copy: Copy) -> None:
+    copy.warm("tgif")
+    copy.sandbox.configure(faults=["503"])
+    copy.later(minutes=5)
+    assert copy.warm("tgif", max_age=minutes(1))[TGIF].action == "failed"
+    assert copy.warm("tgif", max_age=minutes(10))[TGIF].action == "fresh"
+
+
+def test_a_registry_that_names_a_time_is_not_asked_before(copy: Copy, serving: Any) -> None:
+    server = serving(reply(b"", 429, Retry_After="0"), reply(b"", 429, Retry_After="600"), reply(b'[{"id": "1"}]'))
+    with copy.warmer(server.url) as warmer:
+        # it has no further attempt that would wait for it
+        for session in warmer._sessions.values():
+            session.attempts = 2
+        assert [one.action for one in warmer.warm([TGIF_TALKGROUPS])] == ["failed"]
+    copy.later(minutes=9)
+    assert "asks again after 1 min" in copy.warm("tgif", url=server.url)[TGIF].problem
+    assert len(server.requests) == 2
+    copy.later(minutes=1)
+    assert copy.warm("tgif", url=server.url)[TGIF].action == "downloaded"
 
 
 # -- a server that answers just what a test says ---------------------------------------------------------------

@@ -6,14 +6,14 @@ import contextlib
 import datetime as dt
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running_in_thread
-from bdc_pipeline.sources.gitlab import assets, command
+from bdc_pipeline.sources.gitlab import assets, command, resource
 from bdc_pipeline.warehouse.drain import DrainOptions
 from bdc_pipeline.warehouse.ledger import SyncReport
 
@@ -43,11 +43,11 @@ class Copy:
         logs: bool = True,
         tests: bool = True,
         artifacts: bool = True,
-        resource: dict[str, Any] | None = None,
+        limits: dict[str, Any] | None = None,
         **config: Any,
     ) -> SyncReport:
         """One sync, as the command line does it."""
-        given = {"workers": 8, "attempts": 3, "read_timeout": 10.0, **(resource or {})}
+        given = {"workers": 8, "attempts": 3, "read_timeout": 10.0, **(limits or {})}
         asked = command.GitLabSync(
             database=self.path,
             resource=assets.GitLabResource(**given),
@@ -104,6 +104,14 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Looks again and again until it is so; fails when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
+
+
 def errors_of(report: SyncReport) -> str:
     """What failed, line by line."""
     return "\n".join(f"{failure.unit}: {failure.error}" for failure in report.failures)
@@ -121,15 +129,19 @@ def copying(directory: Path, **options: Any) -> Iterator[Copy]:
             copy = Copy(sandbox, directory / "gitlab.db")
             patch.setenv("GITLAB_URL", copy.api.url)
             patch.setenv("GITLAB_TOKEN", sandbox.token)
-            yield copy
+            try:
+                yield copy
+            finally:
+                resource.disconnect()
 
 
 @contextlib.contextmanager
 def copying_few_days(directory: Path, **options: Any) -> Iterator[Copy]:
-    """A sandbox with three plain pipelines of one day in each of three projects. Each day costs Dagster's bookkeeping."""
+    """A sandbox with three plain pipelines of one day in each of three projects, of which that day is synced: each day of each
+    table costs Dagster's bookkeeping 5 ms."""
     given = {"projects": 3, "pipelines_per_project": 2, "jobs_per_pipeline": 5, "regular": True, **options}
     with copying(directory, **given) as copy:
-        copy.first, copy.last = dt.date(2026, 5, 30), LAST
+        copy.first = copy.last = dt.date(2026, 6, 1)
         for number in range(given["projects"]):
             copy.api.change("run", project=101 + 3 * number, count=3, at="2026-06-01T10:00:00Z")
         yield copy

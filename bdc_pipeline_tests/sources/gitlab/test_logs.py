@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import pytest
@@ -83,3 +84,32 @@ def test_any_bytes_can_be_taken_apart_and_come_back(raw: bytes) -> None:
     assert "\x1b[" not in found.text or b"\x1b\x1b" in raw or "\x1b" not in found.text
     assert zlib.decompress(logs.compressed(raw)) == raw
     assert found.size == len(raw)
+
+
+def test_a_large_log_is_never_a_text_as_a_whole() -> None:
+    # a character of four bytes makes Python's text four times as large as ASCII's
+    raw = b"begin\n" + ("build \U0001f680 done\n" * 1_500_000).encode() + b"caf\xe9\nERROR: at the end\n"
+    tracemalloc.start()
+    found = logs.parsed(raw)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(raw) > 20_000_000
+    assert most < 25_000_000
+    assert (found.invalid_bytes, found.lines, found.error_lines) == (1, 1_500_003, ["ERROR: at the end"])
+
+
+@given(st.lists(st.sampled_from([b"\xf0\x9f\x9a\x80", b"\xff", b"a", b"\xe9", b"\xef\xbf\xbd", b"\n"]), max_size=60))
+def test_invalid_bytes_are_counted_the_same_in_pieces(parts: list[bytes]) -> None:
+    raw = b"".join(parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "_PIECE", 3)
+        assert logs.parsed(raw).invalid_bytes == raw.decode("utf-8", "replace").count("\ufffd") - raw.count(
+            b"\xef\xbf\xbd"
+        )
+
+
+@given(st.text(alphabet="eEfFaAilLrRoO: \n\u0130", max_size=80))
+def test_lines_with_errors_are_found_however_they_are_looked_for(text: str) -> None:
+    assert [line for line in logs._suspects(text) if logs.is_error(line)] == [
+        line for line in text.split("\n") if logs.is_error(line)
+    ]

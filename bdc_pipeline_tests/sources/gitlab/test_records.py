@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdc_pipeline.sources.gitlab import records
-from bdc_pipeline.sources.gitlab.records import Malformed
+from bdc_pipeline.sources.gitlab import records, reports, values
+from bdc_pipeline.sources.gitlab.values import Malformed
 
 JOB: dict[str, Any] = {
     "id": 7,
@@ -155,7 +155,7 @@ def test_a_structure_where_a_scalar_belongs_is_a_reject_with_a_sentence(key: str
 
 
 def test_a_rejected_record_is_kept_without_secrets_and_addresses() -> None:
-    kept = records.raw_of({**JOB, "runners_token": "SECRET"})
+    kept = values.raw_of({**JOB, "runners_token": "SECRET"})
     assert "SECRET" not in kept
     assert "example.com/foo" in kept
     assert "@" not in kept
@@ -186,20 +186,20 @@ def test_of_runs_with_one_name_and_stage_the_latest_counts() -> None:
     ],
 )
 def test_system_output_comes_in_four_types(told: object, row: str | None) -> None:
-    report = records.test_report((1, 2, "2026-05-01", "x"), {"total_time": 5, "total_count": 1}, "stored")
-    suite = records.test_suite(report, 0, {"name": "Secure", "total_time": 5})
-    case = records.test_case(
+    report = reports.test_report((1, 2, "2026-05-01", "x"), {"total_time": 5, "total_count": 1}, "stored")
+    suite = reports.test_suite(report, 0, {"name": "Secure", "total_time": 5})
+    case = reports.test_case(
         suite, 0, {"status": "failed", "execution_time": 5, "system_output": told, "recent_failures": None}
     )
     assert (case.system_output, case.execution_time, report.total_time) == (row, 5.0, 5.0)
-    assert records.test_case(suite, 0, {"recent_failures": {"count": 3, "base_branch": "main"}}).recent_failures == 3
+    assert reports.test_case(suite, 0, {"recent_failures": {"count": 3, "base_branch": "main"}}).recent_failures == 3
 
 
 def test_a_summary_has_other_keys_than_a_report() -> None:
     totals = {"time": 1904, "count": 3363, "success": 3351, "failed": 0, "skipped": 12, "error": 0, "suite_error": None}
-    row = records.test_report((1, 2, "2026-05-01", "x"), totals, "expired")
+    row = reports.test_report((1, 2, "2026-05-01", "x"), totals, "expired")
     assert (row.total_time, row.total_count, row.success_count, row.skipped_count) == (1904.0, 3363, 3351, 12)
-    assert records.test_suite(row, 0, {"name": "test", "build_ids": [66004, 66005]}).job_ids == [66004, 66005]
+    assert reports.test_suite(row, 0, {"name": "test", "build_ids": [66004, 66005]}).job_ids == [66004, 66005]
 
 
 def test_every_status_is_kept_and_an_unknown_one_is_alive() -> None:

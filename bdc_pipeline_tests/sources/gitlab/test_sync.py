@@ -192,11 +192,11 @@ def test_an_unchanged_resync_costs_no_more_than_a_request_a_project(tmp_path: Pa
         copy.sandbox.reset_stats()
         report = copy.sync_new()
         assert report.complete, errors_of(report)
-        assert copy.topics() == {"projects": 2, "graphql": 1}
+        assert copy.topics() == {"projects": 1, "graphql": 1}
         copy.sandbox.reset_stats()
-        report = copy.sync_new(resource={"graphql": False})
+        report = copy.sync_new(limits={"graphql": False})
         assert report.complete, errors_of(report)
-        assert copy.topics() == {"projects": 2, "pipelines": 5}
+        assert copy.topics() == {"projects": 1, "pipelines": 5}
         assert sum(c.inserted + c.updated for name, c in report.tables.items() if name != "project_days") == 0
 
 
@@ -267,6 +267,43 @@ def test_a_pipeline_that_was_deleted_is_kept_and_marked_with_its_jobs(copy: Copy
     assert copy.one("SELECT count(*) FROM jobs WHERE vanished_at IS NOT NULL AND pipeline_id <> ?", pipeline) == 0
 
 
+def test_a_sync_without_a_range_finds_what_was_deleted_of_days_that_are_over(copy: Copy) -> None:
+    copy.sync_all(logs=False, tests=False, artifacts=False)
+    first = copy.one("SELECT min(id) FROM pipelines")
+    copy.api.change("delete", pipeline=first)
+    only = {"logs": False, "tests": False, "artifacts": False}
+    report = copy.sync_new(**only)
+    assert report.complete, errors_of(report)
+    assert copy.query("SELECT id FROM pipelines WHERE vanished_at IS NOT NULL") == [], "it was compared lately"
+    copy.sandbox.reset_stats()
+    report = copy.sync_new(days=0, sweep=1, **only)
+    assert report.complete, errors_of(report)
+    lists = copy.topics()["pipelines"]
+    assert copy.query("SELECT id FROM pipelines WHERE vanished_at IS NOT NULL") == [(first,)]
+    assert copy.one("SELECT count(*) FROM jobs WHERE pipeline_id = ? AND vanished_at IS NULL", first) == 0
+    assert report.tables["pipelines"].vanished == 1
+    # two lists of each of three projects' days of the range, and the one besides; the next run goes on with the next project
+    assert lists == 2 * 3 + 1
+    copy.api.change("delete", pipeline=copy.one("SELECT max(id) FROM pipelines WHERE project_id = 107"))
+    for _ in range(2):
+        assert copy.sync_new(days=0, sweep=1, **only).complete
+    assert copy.one("SELECT count(*) FROM pipelines WHERE vanished_at IS NOT NULL") == 2
+
+
+def test_a_pipeline_that_comes_to_a_day_that_was_over_opens_it_again(copy: Copy) -> None:
+    only = {"logs": False, "tests": False, "artifacts": False}
+    copy.sync_all(**only)
+    copy.api.change("run", project=101, at="2026-06-01T12:00:00Z")
+    report = copy.sync_new(days=0, **only)
+    assert not report.complete
+    assert "have come to the day after it was over (1); the next sync lists it again" in errors_of(report)
+    assert copy.one("SELECT complete FROM _partitions WHERE table_name = 'pipelines' AND partition = '2026-06-01'") == 0
+    report = copy.sync_all(**only)
+    assert report.complete, errors_of(report)
+    assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
+    assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
+
+
 def test_the_log_of_an_erased_job_is_kept_and_marked(copy: Copy) -> None:
     copy.sync_all()
     job, pipeline = copy.query(
@@ -333,7 +370,7 @@ def test_parts_can_be_left_out_and_come_later(copy: Copy) -> None:
 def test_archives_are_stored_under_ids_and_the_token_does_not_follow_the_redirect(copy: Copy, tmp_path: Path) -> None:
     copy.sandbox.configure(artifact_redirect=True)
     directory = tmp_path / "archives"
-    report = copy.sync_all(logs=False, tests=False, resource={"artifact_directory": str(directory)})
+    report = copy.sync_all(logs=False, tests=False, limits={"artifact_directory": str(directory)})
     assert report.complete, errors_of(report)
     found = {str(path.relative_to(directory)): path.stat().st_size for path in directory.rglob("*.*")}
     assert found == dict(copy.query("SELECT stored_path, size FROM archives WHERE state = 'listed'"))
@@ -347,8 +384,11 @@ def test_caps_hold_and_lose_nothing(copy: Copy, monkeypatch) -> None:  # type: i
     monkeypatch.setenv("GITLAB_PROJECTS_AT_ONCE", "1")
     monkeypatch.setenv("GITLAB_PIPELINES_AT_ONCE", "1")
     monkeypatch.setenv("GITLAB_JOBS_AT_ONCE", "2")
+    copy.sandbox.configure(latency_ms=10)
+    copy.sandbox.reset_stats()
     report = copy.sync_all(artifacts=False)
     assert report.complete, errors_of(report)
+    assert copy.sandbox.stats()["max_concurrent"] == 2
     assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
 
 
@@ -357,7 +397,7 @@ def test_many_pipelines_jobs_come_by_the_projects_list(tmp_path: Path) -> None:
         copy.api.change("run", project=101, count=60, jobs=4, at="2026-06-01T11:00:00Z")
         job = copy.api.rows("Job", ["id"])[-1][0]
         copy.api.change("retry", job=job, status="success", at="2026-06-01T12:00:00Z")
-        report = copy.sync_all(logs=False, tests=False, artifacts=False, resource={"workers": 2})
+        report = copy.sync_all(logs=False, tests=False, artifacts=False, limits={"workers": 2})
         assert report.complete, errors_of(report)
         labels = copy.sandbox.stats()["labels"]
         assert any(label.startswith("project 101 jobs cursor=") for label in labels)

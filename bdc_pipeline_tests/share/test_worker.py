@@ -1,0 +1,125 @@
+"""The child process that touches the share: quick, gone with its parent, given up when the share hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bdc_pipeline.share.answers import Ambiguous, Taken
+from bdc_pipeline.share.errors import Offline, ShareError
+from bdc_pipeline.share.worker import Worker
+from bdc_pipeline_tests.share.chains import until
+
+
+@pytest.fixture
+def worker(tmp_path):
+    with Worker(tmp_path / "app.db.sync", "c1", deadline=5) as started:
+        started.make_folders()
+        yield started
+
+
+def is_running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_it_does_what_files_do(worker, tmp_path):
+    assert worker.publish("log/1", b"\x00one") is not None
+    assert worker.read("log/1") == b"\x00one"
+    assert worker.read_many(["log/1", "log/2"]) == [b"\x00one", None]
+    assert worker.stat("log/1").size == 4
+    worker.replace("clients/a", b"a")
+    (tmp_path / "source").write_bytes(b"big")
+    worker.publish_file("snap/1", tmp_path / "source")
+    assert worker.fetch("snap/1", tmp_path / "back") == 3
+    assert (worker.list("snap"), worker.remove(["snap/1"]), worker.list("snap")) == (["1"], 1, [])
+    assert worker.survey("clients")["a"].size == 1
+    with pytest.raises(Taken):
+        worker.publish("log/1", b"two")
+    with pytest.raises(FileNotFoundError):
+        worker.read("log/2")
+    worker.refresh()
+    assert worker.read("log/1") == b"\x00one"
+
+
+def test_it_counts_what_its_child_asked_of_the_share(worker):
+    worker.publish("log/1", b"one")
+    worker.read("log/1")
+    worker.counts.taken()
+    worker.publish("log/2", b"two")
+    assert worker.counts.taken().operations == 6
+    with pytest.raises(FileNotFoundError):
+        worker.read("log/3")
+    assert worker.counts.taken().operations == 1
+
+
+def test_a_child_starts_within_a_fraction_of_a_second(tmp_path):
+    def start():
+        began = time.monotonic()
+        with Worker(tmp_path / "app.db.sync", "c1") as worker:
+            worker.make_folders()
+        return time.monotonic() - began
+
+    assert min(start() for _ in range(3)) < 0.6  # 0.08 s on an idle machine
+
+
+def test_a_child_that_stands_still_is_given_up_and_another_does_the_next(worker):
+    first = worker.pid
+    os.kill(first, signal.SIGSTOP)
+    worker.deadline = 0.2
+    with pytest.raises(Offline, match=r"did not come back within 0\.2 s"):
+        worker.read("log/1")
+    worker.deadline = 5
+    with pytest.raises(FileNotFoundError):
+        worker.read("log/1")
+    assert worker.pid != first
+    assert not is_running(first)
+
+
+def test_publishing_through_a_child_that_dies_is_ambiguous(worker):
+    worker.read_many([])
+    os.kill(worker.pid, signal.SIGSTOP)
+    worker.deadline = 0.2
+    with pytest.raises(Ambiguous):
+        worker.publish("log/1", b"one")
+
+
+def test_a_killed_child_is_replaced(worker):
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(Offline, match="ended"):
+        worker.read("log/1")
+    assert worker.list("log") == []
+
+
+def test_what_goes_wrong_in_a_command_is_told(worker):
+    with pytest.raises(ShareError, match="no_such"):
+        worker.call("view:no_such")
+    assert worker.list("log") == []
+
+
+def test_the_child_ends_when_its_parent_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from bdc_pipeline.share.worker import Worker\n"
+        f"w = Worker(Path({str(tmp_path / 'app.db.sync')!r}), 'c1'); w.make_folders(); print(w.pid, flush=True); time.sleep(60)"
+    )
+    root = str(Path(__file__).parents[2])
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root)
+    child = int(parent.stdout.readline())
+    assert is_running(child)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until(lambda: not is_running(child))
+
+
+def test_what_the_child_needs_is_little():
+    code = "import sys; import bdc_pipeline.share.worker; print([m for m in ('dagster', 'pandas', 'requests') if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=Path(__file__).parents[2])
+    assert told.stdout.strip() == b"[]"

@@ -1,0 +1,177 @@
+"""What keeps the copy of GitLab's CI current by itself."""
+
+import contextlib
+import datetime as dt
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import pytest
+
+from bdc_pipeline.fetching.answers import FetchError
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.assets import GitLabResource
+from bdc_pipeline.sources.gitlab.automation import (
+    AFTER_FAILURE,
+    AT_LEAST_EVERY,
+    gitlab_activity,
+    is_overdue,
+    to_refresh,
+)
+from bdc_pipeline.sources.gitlab.windows import text_of
+from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
+from bdc_pipeline_tests.operations import ticks
+from bdc_pipeline_tests.operations.runs import a_run
+from bdc_pipeline_tests.sources.gitlab.syncing import Copy
+
+NOON = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
+
+STATUS = dg.DagsterRunStatus
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def tick(copy: Copy, instance: dg.DagsterInstance) -> Callable[[], dg.RunRequest | str]:
+    """A turn of the sensor: the run that it asks for, or why there is none."""
+
+    def made() -> dg.RunRequest | str:
+        resources = {
+            "gitlab": GitLabResource(workers=2, attempts=1),
+            "sqlite_io_manager": SQLiteIOManager((t.SCHEMA,), databases={"gitlab": str(copy.path)}),
+        }
+        with dg.build_sensor_context(instance=instance, resources=resources) as context:
+            found = gitlab_activity(context)
+        if isinstance(found, dg.SkipReason):
+            return found.skip_message or ""
+        assert isinstance(found, dg.RunRequest)
+        return found
+
+    return made
+
+
+@pytest.fixture
+def current(copy: Copy) -> Copy:
+    """A copy that was listed just now."""
+    copy.sync_new(logs=False, tests=False, artifacts=False)
+    copy.sandbox.reset_stats()
+    return copy
+
+
+def day(back: int = 0) -> str:
+    return f"{dt.datetime.now(dt.UTC) - dt.timedelta(days=back):%Y-%m-%d}"
+
+
+def range_of(request: dg.RunRequest | str) -> tuple[str, str]:
+    assert isinstance(request, dg.RunRequest), request
+    assert request.job_name == "refresh_gitlab"
+    return ticks.Tick([request]).range
+
+
+Turn = Callable[[], dg.RunRequest | str]
+
+
+def test_where_no_project_is_stored_it_says_what_comes_first(tick: Turn) -> None:
+    assert tick() == "No project is stored: materialize gitlab/projects first."
+
+
+def test_where_nothing_has_changed_it_asks_one_cheap_question_and_launches_nothing(current: Copy, tick: Turn) -> None:
+    assert tick() == "None of 3 projects has had a pipeline change since it was last listed."
+    assert current.sandbox.stats()["total"] == 1
+
+
+def test_a_change_refreshes_the_days_from_the_last_listing_to_today_as_one_run(current: Copy, tick: Turn) -> None:
+    current.api.change("run", project=104, count=1)
+    assert range_of(tick()) == (day(), day())
+
+
+def test_a_copy_that_nobody_has_looked_at_for_long_is_looked_at_though_nothing_has_changed(
+    current: Copy, tick: Turn
+) -> None:
+    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
+    with contextlib.closing(sqlite3.connect(current.path)) as connection, connection:
+        connection.execute("UPDATE project_days SET listed_at = ?", [text_of(long_ago)])
+    assert range_of(tick()) == (day(3), day())
+    assert current.sandbox.stats()["total"] == 0
+
+
+@pytest.mark.parametrize("status", [STATUS.QUEUED, STATUS.STARTED])
+def test_nothing_is_launched_while_a_run_is_in_flight(
+    current: Copy, tick: Turn, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    current.api.change("run", project=104, count=1)
+    a_run(instance, status, "refresh_gitlab")
+    found = tick()
+    assert isinstance(found, str)
+    assert found.startswith("Nothing is launched twice: run ")
+    assert current.sandbox.stats()["total"] == 0
+
+
+def test_a_run_that_failed_just_now_is_not_launched_again_every_minute(
+    current: Copy, tick: Turn, instance: dg.DagsterInstance
+) -> None:
+    current.api.change("run", project=104, count=1)
+    a_run(instance, STATUS.FAILURE, "refresh_gitlab")
+    assert tick() == "The last run failed 0 minutes ago; it is tried again after 15."
+    a_run(instance, STATUS.SUCCESS, "refresh_gitlab")
+    assert range_of(tick()) == (day(), day())
+
+
+def test_a_failed_read_raises_and_is_no_empty_answer(current: Copy, tick: Turn) -> None:
+    current.api.change("run", project=104, count=1)
+    current.sandbox.configure(faults=["reset"])
+    with pytest.raises(FetchError):
+        tick()
+
+
+@pytest.mark.parametrize("fault", ["403", "500", "html"])
+def test_where_graphql_is_no_help_the_lists_are_asked(current: Copy, tick: Turn, fault: str) -> None:
+    current.sandbox.configure(faults=[fault])
+    assert range_of(tick()) == (day(), day())
+
+
+@pytest.mark.parametrize(
+    ("last", "days"),
+    [
+        (None, ("2026-03-09", "2026-03-10")),
+        ("2026-03-10T11:59:00.000Z", ("2026-03-10", "2026-03-10")),
+        ("2026-03-09T23:59:00.000Z", ("2026-03-09", "2026-03-10")),
+        ("2026-02-01T00:00:00.000Z", ("2026-02-01", "2026-03-10")),
+        # before there are partitions, and by a clock that is ahead
+        ("2019-01-01T00:00:00.000Z", ("2020-01-01", "2026-03-10")),
+        ("2026-03-11T00:00:00.000Z", ("2026-03-10", "2026-03-10")),
+    ],
+)
+def test_which_days_are_refreshed(last: str | None, days: tuple[str, str]) -> None:
+    assert to_refresh(last, NOON) == days
+
+
+@pytest.mark.parametrize(
+    ("minutes", "overdue"),
+    [([], True), ([None], True), ([1], False), ([39], False), ([41], True), ([41, 1], False), ([None, 1], False)],
+)
+def test_when_a_copy_is_overdue(minutes: list[float | None], overdue: bool) -> None:
+    listed = {
+        number: None if ago is None else text_of(NOON - dt.timedelta(minutes=ago)) for number, ago in enumerate(minutes)
+    }
+    assert is_overdue(listed, NOON) is overdue
+
+
+def test_every_night_the_last_days_are_listed_in_full_as_one_run(instance: dg.DagsterInstance) -> None:
+    found = ticks.tick("gitlab_days_nightly", instance)
+    assert found.range == ("2026-03-03", "2026-03-09")
+    assert ticks.op_config(found.run, "gitlab_pipelines", "plan_pipelines") == {"days": 0.5}
+
+
+def test_every_night_projects_are_asked_for(instance: dg.DagsterInstance) -> None:
+    assert ticks.tick("gitlab_projects_daily", instance).run.job_name == "refresh_gitlab_projects"
+
+
+def test_the_sensor_is_off_until_switched_on_asks_once_a_minute_and_keeps_the_copy_within_its_hour() -> None:
+    assert gitlab_activity.default_status is dg.DefaultSensorStatus.STOPPED
+    assert (gitlab_activity.minimum_interval_seconds or 0) >= 60
+    assert dt.timedelta(hours=1) > AT_LEAST_EVERY + AFTER_FAILURE
