@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import dagster as dg
 
 from bdc_pipeline import settings
 from bdc_pipeline.cli import main
-from bdc_pipeline.definitions import SCHEMAS, WATCHED
+from bdc_pipeline.definitions import SCHEMAS, WATCHED, build_defs
 from bdc_pipeline.operations.checks import BLOCKING, DESCRIPTIONS
 from bdc_pipeline.warehouse.describe import public_columns
 from bdc_pipeline.warehouse.table import Schema
@@ -100,6 +101,21 @@ def _share(share: float) -> str:
     return f" (but for {share:.0%})" if share else ""
 
 
+def schedules_table() -> str:
+    """All schedules and sensors."""
+    repository = build_defs().get_repository_def()
+    lines = ["| name | when | what | from the start |", "|---|---|---|---|"]
+    for schedule in sorted(repository.schedule_defs, key=lambda one: one.name):
+        is_on = "on" if schedule.default_status is dg.DefaultScheduleStatus.RUNNING else "off"
+        zone = schedule.execution_timezone or "UTC"
+        lines.append(f"| `{schedule.name}` | `{schedule.cron_schedule}` {zone} | {schedule.description} | {is_on} |")
+    for sensor in sorted(repository.sensor_defs, key=lambda one: one.name):
+        is_on = "on" if sensor.default_status is dg.DefaultSensorStatus.RUNNING else "off"
+        seconds = sensor.minimum_interval_seconds
+        lines.append(f"| `{sensor.name}` | a sensor, every {seconds} s | {sensor.description} | {is_on} |")
+    return "\n".join(lines)
+
+
 def make_targets() -> str:
     """What can be made."""
     found = re.findall(r"^([a-z]+):.*## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -116,6 +132,8 @@ COMMANDS = (
     ("warm", "dmr"),
     ("dmr", "near"),
     ("status",),
+    ("backup",),
+    ("backfill",),
 )
 """Those whose options the documents list."""
 
@@ -126,6 +144,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "checks": checks_table,
     "rules": rules_table,
+    "schedules": schedules_table,
     **{f"tables of {schema.source}": (lambda schema=schema: tables_of(schema)) for schema in SCHEMAS},  # type: ignore[misc]
 }
 

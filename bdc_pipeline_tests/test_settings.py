@@ -131,6 +131,8 @@ def test_every_setting_says_what_it_is_for() -> None:
         "SONAR_TOKEN",
         "GITLAB_TOKEN",
         "BDC_SHARE_SECRET",
+        "BDC_ALERT_WEBHOOK",
+        "BDC_SMTP_PASSWORD",
     ]
     declared = [value for value in vars(settings).values() if isinstance(value, settings.Setting)]
     assert set(declared) == set(settings.SETTINGS)

@@ -36,7 +36,9 @@ def status(source: str | None, database: Path | None, *, as_json: bool) -> NoRet
     known where Dagster records runs. Exit status 1: something is stale or incomplete, or SOURCE was never fetched.
     """
     if database is not None and source is None:
-        raise click.UsageError("--database is the file of one source; name it: bdc-pipeline status SOURCE --database PATH.")
+        raise click.UsageError(
+            "--database is the file of one source; name it: bdc-pipeline status SOURCE --database PATH."
+        )
     with told_in_sentences():
         sys.exit(_tell(source, database, as_json=as_json))
 

@@ -135,7 +135,7 @@ def hand_over(instance: dg.DagsterInstance, groups: Sequence[Group], asked: Aske
         backfill_timestamp=now.timestamp(),
         tags={"bdc_pipeline/by": "command"},
         dynamic_partitions_store=instance,
-        asset_graph_subset=AssetGraphSubset(partitions_subsets_by_asset_key=subsets, non_partitioned_asset_keys=set()),
+        asset_graph_subset=AssetGraphSubset(subsets),  # type: ignore[call-arg]  # its decorator hides its arguments
         title=None,
         description=", ".join(f"{name}: {len(keys)} partitions" for name, keys in partitions.items()),
         run_config=None,

@@ -248,4 +248,6 @@ def _wrong(status: Status) -> list[str]:
 def _sum(status: Status) -> str:
     states = Counter(table.state for source in status.sources for table in source.tables)
     order: Sequence[State] = ("fresh", "stale", "incomplete", "never")
-    return ", ".join(f"{states[state]} {'never fetched' if state == 'never' else state}" for state in order if states[state])
+    return ", ".join(
+        f"{states[state]} {'never fetched' if state == 'never' else state}" for state in order if states[state]
+    )

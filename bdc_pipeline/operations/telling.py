@@ -20,18 +20,16 @@ from bdc_pipeline.running import cause_of
 from bdc_pipeline.warehouse.store import StoreError
 
 OVERLAP = dt.timedelta(minutes=2)
-"""How far back runs are looked at again: one that ended earlier may have been written later."""
-
-SEEN = 500
+"""How far back runs are looked at again: one that ended earlier may have been written later. Each name's last run decides, so
+that looking twice changes nothing."""
 
 RUNS_A_TURN = 200
 
 
 class FailedCursor(msgspec.Struct):
-    """Up to when runs have been looked at, which of the last minutes, what fails now, and who was told what."""
+    """Up to when runs have been looked at, what fails now, and who was told what."""
 
     after: str
-    seen: list[str] = []
     failing: dict[str, tuple[str, str]] = {}
     told: dict[str, dict[str, str]] = {}
 
@@ -115,11 +113,8 @@ def _ended_since(instance: dg.DagsterInstance, state: FailedCursor) -> list[tupl
     found: list[tuple[str, Problem | None]] = []
     for record in records:
         run = record.dagster_run
-        if run.run_id in state.seen:
-            continue
         at = record.update_timestamp.replace(tzinfo=record.update_timestamp.tzinfo or dt.UTC)
         state.after = max(state.after, at.astimezone(dt.UTC).isoformat())
-        state.seen = [*state.seen, run.run_id][-SEEN:]
         problem = None
         if run.status is dg.DagsterRunStatus.FAILURE:
             sentence = why_failed(instance, run.run_id)

@@ -18,8 +18,9 @@ from bdc_pipeline.share.clock import edited_at
 from bdc_pipeline.share.dirty import Local
 from bdc_pipeline.share.model import Key, Row, Stamp
 from bdc_pipeline.share.related import Held, Kin
+from bdc_pipeline.share.rows import clashing, delete, insert_sql, upsert_sql
 from bdc_pipeline.share.rules import Conflict, Decision, Image, Rules, Side, decide
-from bdc_pipeline.share.tables import Table, listed, quoted
+from bdc_pipeline.share.tables import Table
 
 Place = tuple[str, Key]
 
@@ -70,20 +71,21 @@ class Merge:
         self.lifted: list[Local] = []
         self.theirs: dict[Place, Incoming] = {}
         self.kin = Kin(db, captured)
+        self.gone: dict[str, set[Row]] = {}
         self._replaying = False
 
     def run(self, incoming: list[Incoming]) -> Tally:
         """Write these rows, and put what was changed here back on top."""
         self.theirs = {one.place: one for one in incoming}
-        gone = self.kin.vanishing([(one.captured, one.key, one.row) for one in incoming])
+        self.gone = self.kin.vanishing([(one.captured, one.key, one.row) for one in incoming])
         self._lift_touched(incoming)
         # What the log says is true whatever a CHECK says of it; what is merged here is checked
         self.db.execute("PRAGMA ignore_check_constraints = ON")
         try:
             self._write(incoming)
             self.replay()
-            self._park_orphans(gone)
             self._restore_parents(incoming)
+            self._park_orphans()
         finally:
             self.db.execute("PRAGMA ignore_check_constraints = OFF")
         return self.tally
@@ -93,6 +95,7 @@ class Merge:
         self.db.execute("PRAGMA ignore_check_constraints = ON")
         try:
             self.replay()
+            self._park_orphans()
         finally:
             self.db.execute("PRAGMA ignore_check_constraints = OFF")
 
@@ -101,7 +104,7 @@ class Merge:
         for child, foreign, parent, key, values in held:
             one, other = self.captured.get(child), self.captured.get(parent)
             if one and (other is None or not self.kin.exists(other.table, foreign.parent_columns, values)):
-                self._evict(one, key, f"{parent} {_words(values)}, which it belongs to, was deleted")
+                self._evict(one, key, f"{parent} {_words(values)}, which it belongs to, is not there")
 
     # -- what the log says -------------------------------------------------------------------------------------
 
@@ -117,10 +120,10 @@ class Merge:
         """Rows deleted first, then rows written; rows that share unique values are taken out before any is put in."""
         for one, group in _grouped(incoming):
             rows = [item for item in group if item.row is not None]
-            _delete(self.db, one.table, [item.key for item in group if item.row is None])
+            delete(self.db, one.table, [item.key for item in group if item.row is None])
             if not one.table.folded and self._upserted(one.table, rows):
                 continue
-            _delete(self.db, one.table, [item.key for item in rows])
+            delete(self.db, one.table, [item.key for item in rows])
             for item in rows:
                 self._insert_synced(one, item.key, item.row)
 
@@ -135,7 +138,8 @@ class Merge:
             self.db.execute("ROLLBACK TO upsert")
             return False
         finally:
-            self.db.execute("RELEASE upsert")
+            if self.db.in_transaction:
+                self.db.execute("RELEASE upsert")
         return True
 
     def _insert_synced(self, one: Captured, key: Key, row: Row | None) -> None:
@@ -165,7 +169,7 @@ class Merge:
         if local is None:
             return
         dirty.forget(self.db, one, [key])
-        _delete(self.db, one.table, [key])
+        delete(self.db, one.table, [key])
         base = self._base(local)
         if base is not None and not self._inserted(one.table, key, base):
             for clash in clashing(self.db, one.table, key, base):
@@ -190,7 +194,7 @@ class Merge:
         results = [(local, result) for local in self.lifted if (result := self._result(local)) is not None]
         self.lifted = []
         for local, _ in results:
-            _delete(self.db, local.captured.table, [local.key])
+            delete(self.db, local.captured.table, [local.key])
         for local, result in sorted(results, key=lambda pair: pair[1].row is not None):
             self._put(local, result.row, check=result.outcome == "merged")
 
@@ -267,6 +271,8 @@ class Merge:
 
     def _park(self, local: Local, reason: str) -> None:
         self.tally.parked += 1
+        if local.mine is not None:
+            self.gone.setdefault(local.captured.table.name, set()).add(local.mine)
         self.tally.rebuild |= local.state == UNKNOWN and local.place not in self.theirs
         park(
             self.db,
@@ -358,20 +364,19 @@ class Merge:
             and self.where.rules.for_table(table.name).inserts == "renumber"
         )
 
-    def _park_orphans(self, gone: dict[str, set[Row]]) -> None:
-        """Rows changed here whose parent the log has deleted wait for a person; they would refer to nothing."""
-        for child, foreign, parent in self.kin.references():
-            lost = gone.get(parent.table.name, set())
-            if not lost:
-                continue
-            left = {self.kin.pick(parent.table, row, foreign.parent_columns) for row in lost}
-            for key, values in self.kin.dirty_values(child, foreign):
-                if (
-                    None not in values
-                    and values in left
-                    and not self.kin.exists(parent.table, foreign.parent_columns, values)
-                ):
-                    self._evict(child, key, f"{parent.table.name} {_words(values)}, which it belongs to, was deleted")
+    def _park_orphans(self) -> None:
+        """Rows changed here whose parent is gone, deleted by the log or parked, wait for a person; they would refer to nothing."""
+        parked = -1
+        while parked != self.tally.parked:
+            parked = self.tally.parked
+            for child, foreign, parent in self.kin.references():
+                lost = self.gone.get(parent.table.name)
+                for key, values in self.kin.dirty_values(child, foreign) if lost else ():
+                    left = {self.kin.pick(parent.table, row, foreign.parent_columns) for row in lost or ()}
+                    if values in left and not self.kin.exists(parent.table, foreign.parent_columns, values):
+                        self._evict(
+                            child, key, f"{parent.table.name} {_words(values)}, which it belongs to, is not there"
+                        )
 
     def _restore_parents(self, incoming: list[Incoming]) -> None:
         """A row deleted here to which the log's new rows refer is put back; its deletion waits for a person."""
@@ -396,36 +401,6 @@ def _grouped(incoming: Iterable[Incoming]) -> list[tuple[Captured, list[Incoming
     for item in incoming:
         groups.setdefault(item.captured.id, (item.captured, []))[1].append(item)
     return list(groups.values())
-
-
-def _delete(db: sqlite3.Connection, table: Table, keys: Iterable[Key]) -> None:
-    db.executemany(f"DELETE FROM {quoted(table.name)} WHERE {dirty.key_match(table)}", keys)
-
-
-def insert_sql(table: Table, conflict: str = "") -> str:
-    """An INSERT of one row, for `Table.values`."""
-    return f"INSERT {conflict} INTO {quoted(table.name)} ({listed(table.stored)}) VALUES ({', '.join('?' * len(table.stored))})"
-
-
-def upsert_sql(table: Table) -> str:
-    """An INSERT that updates the row of its key where there is one, for `Table.values`."""
-    changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in table.rest)
-    return (
-        f"{insert_sql(table)} ON CONFLICT ({listed(table.key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
-    )
-
-
-def clashing(db: sqlite3.Connection, table: Table, key: Key, row: Row) -> list[Key]:
-    """The keys of rows that stand in the way of a row: those with a unique set of its values, or a key that compares as equal."""
-    named = dict(zip(table.columns, row, strict=True))
-    found: dict[Key, None] = {}
-    for names in dict.fromkeys((*((table.key,) if table.folded else ()), *table.unique, *table.partly_unique)):
-        values = [named[name] for name in names]
-        where = " AND ".join(f"{quoted(name)} = ?" for name in names)
-        for other in db.execute(f"SELECT {listed(table.key)} FROM {quoted(table.name)} WHERE {where}", values):
-            if other != key:
-                found[other] = None
-    return list(found)
 
 
 def _signed(stamp: Stamp, client: str) -> Stamp:

@@ -85,9 +85,6 @@ class Background:
                     wait = next_wait(light, self._service.interval, failures, lot)
                 self._wake.wait(wait)
                 self._wake.clear()
-        except Exception:
-            LOG.exception("The background sync of %s has ended.", self._service.path)
-            raise
         finally:
             if lock.is_held:
                 self._service.note(pid=None)
@@ -98,4 +95,9 @@ class Background:
             return self._service.sync(forced=False, wait=self.wait).light
         except ShareError as error:  # another process is at it just now
             LOG.warning("%s", error)
+            return Light.FAILED
+        except Exception as error:
+            # whatever nobody foresaw must not end the syncs for good, in silence
+            LOG.exception("The sync of %s has failed.", self._service.path)
+            self._service.note(light=Light.FAILED, sentence=f"The sync has failed ({error!r}); the log tells more.", phase="")
             return Light.FAILED

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from bdc_pipeline.share.config import Config
     from bdc_pipeline.share.model import Position
     from bdc_pipeline.share.schema import Migrations
+
+HALF_MADE = ("first-", "anew-", "snapshot-", "view-", "verify-")
+HALF_MADE_SECONDS = 6 * 3600.0
+"""After so long, nobody is at work any more in a temporary directory."""
 
 BUSY_SECONDS = 60.0
 """How long a sync waits for one of another process; each operation on the share has a deadline below that."""
@@ -41,6 +47,14 @@ def make_cache(config: Config, path: Path) -> None:
     with FileLock(path.parent / "sync.lock").held(BUSY_SECONDS):
         if not path.exists():
             _make(config, path, uuid.uuid4().hex)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process has left half-made in a cache's directory."""
+    for left in folder.glob("*-*/"):
+        with contextlib.suppress(OSError):
+            if left.name.startswith(HALF_MADE) and time.time() - left.stat().st_mtime > HALF_MADE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _make(config: Config, path: Path, client: str) -> None:

@@ -10,8 +10,6 @@ from bdc_pipeline.share.model import Stamp, Value
 LARGE_SKEW_MS = 60_000
 """A clock that is off by more than this is told about: people compare what they see with their watch."""
 
-_JULIAN_1970 = 2440587.5
-_DAY_MS = 86_400_000
 _SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: numbers of rows written today are told apart
 
 
@@ -79,8 +77,3 @@ def _from_number(number: float) -> int | None:
 
 def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdigit() and not (len(text) == 8 and text.isdigit())
-
-
-def from_julian(day: float) -> int:
-    """SQLite's `julianday` in milliseconds since 1970."""
-    return round((day - _JULIAN_1970) * _DAY_MS)

@@ -19,7 +19,7 @@ from bdc_pipeline.share.answers import Taken
 from bdc_pipeline.share.caches import replay
 from bdc_pipeline.share.errors import Offline, ShareError
 from bdc_pipeline.share.local import Cache
-from bdc_pipeline.share.log import Behind, Restored
+from bdc_pipeline.share.log import MANY, Behind, Restored
 from bdc_pipeline.share.status import Light, Sync, count
 
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ class Cycle:
             self._note(phase="taking changes", head=arrived[-1].segment.sequence)
             for one in arrived:
                 tally.applied(self._cache.apply(one.segment, one.digest, self._rules, self._now()))
+            if len(arrived) < MANY:  # that was the end: no need to look for one more
+                return
 
     def _load_snapshot(self, opened: Opened) -> None:
         """Replaces the content by the newest snapshot, which is ahead of it; what is pending stays pending."""

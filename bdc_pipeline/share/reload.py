@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bdc_pipeline.share import dirty
-from bdc_pipeline.share.apply import Circumstances, Incoming, Merge, Tally, insert_sql
+from bdc_pipeline.share.apply import Circumstances, Incoming, Merge, Place, Tally
 from bdc_pipeline.share.audit import OpenConflict, key_text, park, read_key
 from bdc_pipeline.share.capture import UNKNOWN, Captured, remove, resume, suspend
 from bdc_pipeline.share.dirty import Local
 from bdc_pipeline.share.errors import CacheError
 from bdc_pipeline.share.model import Position, Row, Stamp, Value
 from bdc_pipeline.share.related import Kin
+from bdc_pipeline.share.rows import insert_sql
 from bdc_pipeline.share.rules import Rules, TableRule
 from bdc_pipeline.share.schema import Schema, read_schema, run, schema_hash
 from bdc_pipeline.share.store import Store, silenced
@@ -97,8 +98,17 @@ def take_back(db: sqlite3.Connection, lifted: list[Local]) -> None:
             db.execute(insert_sql(local.captured.table), local.captured.table.values(local.key, local.base))
 
 
-def put_back(store: Store, captured: dict[str, Captured], lifted: list[Local], where: Circumstances) -> Merge:
-    """Put rows changed here on top of content that has become another, perhaps with other columns."""
+Become = dict[Place, Row | None]
+"""What a migration makes of rows changed here."""
+
+
+def put_back(
+    store: Store, captured: dict[str, Captured], lifted: list[Local], where: Circumstances, become: Become | None = None
+) -> Merge:
+    """Put rows changed here on top of content that has become another, perhaps with other columns.
+
+    Where a migration has been run on them (`become`), what it made of a row is put, and what it made of the row before is its base.
+    """
     merge = Merge(store.db, captured, where)
     for local in lifted:
         one = captured.get(local.captured.table.name)
@@ -108,7 +118,10 @@ def put_back(store: Store, captured: dict[str, Captured], lifted: list[Local], w
             continue
         moved = _realigned(store.db, local, one)
         merge.lifted.append(moved)
-        merge.theirs[moved.place] = _theirs(store.db, moved)
+        merge.theirs[moved.place] = theirs = _theirs(store.db, moved)
+        if become is not None:
+            moved.mine = become.get(moved.place, moved.mine)
+            moved.base = theirs.row if moved.state != UNKNOWN else None
     merge.on_top()
     return merge
 
@@ -166,7 +179,9 @@ def load(store: Store, file: Path, position: Position, rules: Rules, now: int) -
         held = Kin(store.db, before).held()
         lifted = lift_all(store.db, before)
         captured = _follow_schema(store, before, file, position)
-        _copy_content(store.db, captured)
+        loaded = _copy_content(store.db, captured)
+        # A table that was made here, and that the log does not know yet, has rows of here alone
+        take_back(store.db, [one for one in lifted if one.captured.table.name in captured.keys() - loaded])
         _copy_versions(store.db)
         store.put_position(position)
         for name in ("inflight", "rebuild", "blocked"):
@@ -230,8 +245,8 @@ def _snapshot_schema(file: Path) -> Schema:
         source.close()
 
 
-def _copy_content(db: sqlite3.Connection, captured: dict[str, Captured]) -> None:
-    """Every row of the snapshot in place of every row here; indexes are filled as the rows come, triggers rest."""
+def _copy_content(db: sqlite3.Connection, captured: dict[str, Captured]) -> set[str]:
+    """Every row of the snapshot in place of every row here, triggers resting meanwhile; the tables that the snapshot has."""
     theirs = {row[0] for row in db.execute("SELECT name FROM snap.sqlite_master WHERE type = 'table'")}
     triggers = db.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name NOT GLOB '_sync_*'"
@@ -250,6 +265,7 @@ def _copy_content(db: sqlite3.Connection, captured: dict[str, Captured]) -> None
             db.execute(f"INSERT INTO main.{quoted(name)} SELECT * FROM snap.{quoted(name)}")
     for _, sql in triggers:
         db.execute(sql)
+    return theirs
 
 
 def _copy_table(db: sqlite3.Connection, table: Table) -> None:

@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Iterable
 
 from bdc_pipeline.share import audit, dirty
-from bdc_pipeline.share.apply import Circumstances, Incoming, Merge, Tally, upsert_sql
+from bdc_pipeline.share.apply import Circumstances, Incoming, Merge, Tally
 from bdc_pipeline.share.audit import OpenConflict, key_text
 from bdc_pipeline.share.capture import ABSENT, PRESENT, UNKNOWN, Captured
 from bdc_pipeline.share.dirty import Local
 from bdc_pipeline.share.errors import CacheError
 from bdc_pipeline.share.model import Change, Stamp
 from bdc_pipeline.share.outgoing import realign, when
+from bdc_pipeline.share.rows import upsert_sql
 from bdc_pipeline.share.rules import Image, Rules
 from bdc_pipeline.share.store import Store, silenced
 from bdc_pipeline.share.tables import bare, quoted

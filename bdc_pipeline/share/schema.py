@@ -142,9 +142,16 @@ def definitions(sql: str) -> list[str]:
             parts.append(part)
             part = ""
         elif depth >= 1:
-            part += " " if piece.isspace() else piece
+            part = _joined(part, piece)
         depth += piece == "("
-    return [" ".join(found.split()) for found in (*parts, part)]
+    return [found.strip() for found in (*parts, part)]
+
+
+def _joined(text: str, piece: str) -> str:
+    """Text with one more piece: blanks are one blank, but not within quotes, which are one piece."""
+    if piece.isspace():
+        return text if text.endswith(" ") else text + " "
+    return text + piece
 
 
 _TOKEN = re.compile(
@@ -154,11 +161,16 @@ _TOKEN = re.compile(
 
 
 def _canonical(item: Item) -> str:
-    if item.kind != "table" or re.match(r"\s*CREATE\s+VIRTUAL", item.sql, re.IGNORECASE):
-        return " ".join(
-            "".join(token for token in _TOKEN.findall(item.sql) if not token.startswith(("--", "/*"))).split()
-        )
-    return "; ".join(sorted(definitions(item.sql))) + " " + item.sql[item.sql.rfind(")") + 1 :].strip().upper()
+    if item.kind == "table" and not _is_virtual(item.sql):
+        return "; ".join(sorted(definitions(item.sql))) + " " + item.sql[item.sql.rfind(")") + 1 :].strip().upper()
+    text = ""
+    for piece in _TOKEN.findall(item.sql):
+        text = text if piece.startswith(("--", "/*")) else _joined(text, piece)
+    return text.strip()
+
+
+def _is_virtual(sql: str) -> bool:
+    return re.match(r"\s*CREATE\s+VIRTUAL", sql, re.IGNORECASE) is not None
 
 
 def _columns_added(before: Item, item: Item, name: str) -> list[str]:
@@ -214,7 +226,7 @@ def _is_done(db: sqlite3.Connection, statement: str) -> bool:
 def _complete(db: sqlite3.Connection, there: Item, statement: str) -> None:
     """A table of this name was made here too: it gets the columns that it lacks."""
     wanted = after((), [statement])[0]
-    if re.match(r"\s*CREATE\s+VIRTUAL", statement, re.IGNORECASE):
+    if _is_virtual(statement):
         return
     union = Item("table", there.name, there.name, _with(there, wanted))
     for addition in _columns_added(there, union, f"{schema_hash((there,))}->{schema_hash((wanted,))}"):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from bdc_pipeline.share import status as look
-from bdc_pipeline.share.caches import BUSY_SECONDS, make_cache, replace_cache
+from bdc_pipeline.share.caches import BUSY_SECONDS, make_cache, replace_cache, sweep
 from bdc_pipeline.share.config import with_interval
 from bdc_pipeline.share.cycle import Cycle, Tally
 from bdc_pipeline.share.errors import CacheError, Offline, ShareError
@@ -60,14 +60,6 @@ def _slept(seconds: float) -> bool:
     return False
 
 
-def _waits_since(path: Path) -> int | None:
-    """When the oldest write was made that waits in a cache, in milliseconds since 1970; None where it is not known."""
-    with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.OperationalError):
-        [(at,)] = connection.execute("SELECT min(changed_at) FROM sync_tracking WHERE NOT synced")
-        return int(at) if at is not None else None
-    return None
-
-
 class Service:
     """A cache and its share. Its methods may be called from any thread.
 
@@ -82,6 +74,7 @@ class Service:
         self.config = config
         self.folder = config.folder
         self.path = config.cache
+        sweep(self.folder)
         is_new = not self.path.exists()
         if is_new:
             make_cache(config, self.path)
@@ -261,7 +254,7 @@ class Service:
         noted = look.read_noted(self.folder)
         with self._look() as cache:
             state = cache.state()
-        since = _waits_since(self.path) if state.pending else None
+        since = state.pending_since
         now = int(time.time() * 1000)
         light = look.light_of(noted.light, state.pending)
         head = max(noted.head, state.position.sequence)

@@ -191,6 +191,7 @@ class Store:
 
     def put_schema(self, schema: Schema, sequence: int) -> None:
         """The log's schema from this segment on."""
+        self.db.execute("DELETE FROM _sync_schema WHERE sequence > ?", [sequence])
         self.db.execute(
             "INSERT OR REPLACE INTO _sync_schema (sequence, hash, objects) VALUES (?, ?, ?)",
             [sequence, schema_hash(schema), msgspec.msgpack.encode(schema)],

@@ -162,14 +162,9 @@ def _locked(db: sqlite3.Connection, share: str, work: Callable[[], ViewUpdate]) 
             if db.in_transaction:
                 db.execute("ROLLBACK")
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return ViewUpdate(known, busy=True)
-        if code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
-            raise Offline(
-                f"The database on the share cannot be reached ({error}); it follows when the share is back."
-            ) from error
-        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        if _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             return ViewUpdate(known, trouble=f"The database on the share is damaged ({error}): rebuild it.")
         raise
     return result
@@ -319,12 +314,24 @@ def _is_view(db: sqlite3.Connection) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
+    """The database, open; what SQLite makes of a share that went away is told as `Offline`."""
     if not path.parent.is_dir():
         raise Offline(f"{path.parent} is not there. Is the share mounted?")
-    db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+    db: sqlite3.Connection | None = None
     try:
+        db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
         db.set_progress_handler(alive, 100_000)
         db.execute("PRAGMA foreign_keys = OFF")
         yield db
+    except sqlite3.OperationalError as error:
+        if _code(error) not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+            raise
+        raise Offline(f"{path} cannot be reached ({error}); it follows when the share is back.") from error
     finally:
-        db.close()
+        if db is not None:
+            db.close()
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; the extended ones have more in their upper bytes."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -99,7 +99,12 @@ def run_over(ui: Ui, first: str, last: str) -> dict[str, Any]:
             "repositoryName": "__repository__",
             "jobName": "__ASSET_JOB",
             "assetSelection": [{"path": ["sonar", table.name]} for table in t.OF_CUSTOMERS],
-            "assetCheckSelection": [],
+            # the UI's button names all checks of what it materializes
+            "assetCheckSelection": [
+                {"assetKey": {"path": ["sonar", table.name]}, "name": name}
+                for table in t.OF_CUSTOMERS
+                for name in ("complete", "current", "sound")
+            ],
         },
         "runConfigData": {},
         "mode": "default",
@@ -168,10 +173,11 @@ def test_the_blocks_of_the_generated_data_are_registered(seen: Seen) -> None:
     assert len(seen.partitions("inventory_items")) > len(blocks)
 
 
-def test_the_sensor_is_there_and_off(seen: Seen) -> None:
+def test_sensors_that_ask_the_sandbox_are_on_and_those_that_send_alerts_are_off(seen: Seen) -> None:
     states = {sensor["name"]: sensor["sensorState"]["status"] for sensor in seen.sensors}
-    assert states["sonar_new_blocks"] == "STOPPED"
-    assert {name for name, state in states.items() if state == "RUNNING"} == {"watch_copies"}
+    on = {name for name, state in states.items() if state == "RUNNING"}
+    assert on == {"sonar_new_blocks", "gitlab_activity", "watch_copies"}
+    assert set(states) - on == {"alert_on_failed_runs", "alert_on_copies"}
 
 
 def test_a_run_over_a_range_plans_and_fetches_and_materializes_every_partition(seen: Seen) -> None:

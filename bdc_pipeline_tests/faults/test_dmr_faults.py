@@ -123,6 +123,9 @@ def test_a_load_that_is_killed_leaves_a_good_file_and_the_next_completes_it(copy
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["complete"] is True
     assert copy.live("repeaters") == EXPECTED
+    in_tree = "SELECT count(*) FROM locations JOIN locations_rtree USING (id)"
+    assert copy.one("SELECT count(*) FROM locations WHERE lat IS NOT NULL") == copy.one(in_tree)
+    assert copy.query("SELECT 1 FROM sqlite_master WHERE name = 'repeaters_by_location_id'")
     copy.check_integrity()
 
 

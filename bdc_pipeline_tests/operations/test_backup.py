@@ -151,6 +151,20 @@ def test_a_damaged_file_makes_no_backup_and_leaves_the_last_good_one(database: P
     assert rows(good) == (100, 200)
 
 
+def test_a_copy_that_fails_its_check_is_no_backup(database: Path, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE broken (a TEXT)")
+        connection.execute("INSERT INTO broken VALUES (NULL)")
+        # VACUUM copies such a row as it is
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = 'CREATE TABLE broken (a TEXT NOT NULL)' WHERE name = 'broken'"
+        )
+    with pytest.raises(StoreError, match=r"is damaged: NULL value in broken\.a\. Its backups are left as they are"):
+        taken(database, tmp_path / "backups")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
 def test_a_copy_that_lacks_rows_is_no_backup(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([{"a": 5}, {"a": 5}, {"a": 4}] * backup.ATTEMPTS)
     monkeypatch.setattr(backup, "_counts", lambda _: next(counts))

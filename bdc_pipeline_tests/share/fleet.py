@@ -13,6 +13,7 @@ import msgspec
 from bdc_pipeline.share.local import Applied, Cache
 from bdc_pipeline.share.model import Segment
 from bdc_pipeline.share.rules import Rules
+from bdc_pipeline.share.tables import quoted
 
 START = 1_700_000_000_000
 TOKEN = re.compile(r"~[A-Z]\d+~")
@@ -135,7 +136,7 @@ def content(db: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
         "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT GLOB '_sync_*' "
         "AND name NOT GLOB 'sqlite_*' ORDER BY name"
     ).fetchall()
-    return {name: sorted(db.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr) for (name,) in tables}
+    return {name: sorted(db.execute(f"SELECT * FROM {quoted(name)}").fetchall(), key=repr) for (name,) in tables}
 
 
 def tokens(rows: Iterable[Iterable[Any]]) -> list[str]:

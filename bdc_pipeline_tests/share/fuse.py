@@ -116,8 +116,8 @@ class FuseShare:
             self._control.close()
         self._process = None
 
-    def set(self, *, delay: float | None = None, fault: str | None = "") -> None:
-        """Change the delay (seconds), or the fault.
+    def set(self, *, delay: float | None = None, fault: str | None = "", after: int = 0) -> None:
+        """Change the delay (seconds), or the fault, which begins `after` so many more operations.
 
         Faults: None (healthy), "gone" (EHOSTDOWN), "error" (EIO), "hang", "stale" (ESTALE), "full" (ENOSPC on writes),
         "link lost" (links are made, and answered with EIO), "link refused" (no hard links).
@@ -126,7 +126,7 @@ class FuseShare:
         if delay is not None:
             told["delay"] = delay
         if fault != "":
-            told["fault"] = fault
+            told |= {"fault": fault, "after": after}
         self._ask({"set": told})
 
     def crash(self) -> None:
@@ -169,6 +169,7 @@ class Weather:
     def __init__(self) -> None:
         self.delay = 0.0
         self.fault: str | None = None
+        self.after = 0
         self.counts: Counter[str] = Counter()
         self.changed = threading.Condition()
         self.made: dict[int, str] = {}
@@ -183,6 +184,9 @@ class Weather:
         if delay and kind not in UNCOUNTED:
             time.sleep(delay)
         with self.changed:
+            if self.after > 0 and kind not in UNCOUNTED:
+                self.after -= 1
+                return
             while self.fault == "hang":
                 self.changed.wait()
             code = {"gone": errno.EHOSTDOWN, "error": errno.EIO, "stale": errno.ESTALE}.get(self.fault or "")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdc_pipeline.share.clock import corrected, edited_at, from_julian, observe, parse_time, skew, tick
+from bdc_pipeline.share.clock import corrected, edited_at, observe, parse_time, skew, tick
 from bdc_pipeline.share.model import Stamp
 
 MS = 1_700_000_000_000
@@ -71,7 +71,3 @@ def test_a_clock_that_is_far_off_is_told_about() -> None:
     assert skew(59_000) is None
     assert "3,600 s ahead of the share's" in (skew(-3_600_000) or "")
     assert "behind" in (skew(61_000) or "")
-
-
-def test_julian_days_are_milliseconds() -> None:
-    assert from_julian(2460263.4259259259) == MS

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from bdc_pipeline_tests.share.fleet import Log, Machine, make, settle, tokens
 
+PART = """CREATE TABLE part (item INTEGER REFERENCES item (id) ON DELETE CASCADE, pos INTEGER, note TEXT,
+    PRIMARY KEY (item, pos)) WITHOUT ROWID"""
+
 SCHEMA = (
     "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT, code TEXT UNIQUE, n INTEGER NOT NULL DEFAULT 0 CHECK (n < 1000))",
-    "CREATE TABLE part (item INTEGER REFERENCES item (id) ON DELETE CASCADE, pos INTEGER, note TEXT, "
-    + "PRIMARY KEY (item, pos)) WITHOUT ROWID",
+    PART,
     "CREATE TABLE tag (name TEXT NOT NULL COLLATE NOCASE PRIMARY KEY, note TEXT)",
     "CREATE TABLE loose (note TEXT, x)",
     "INSERT INTO item VALUES (1, 'one', 'a', 1), (2, 'two', 'b', 2)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -408,6 +409,17 @@ def test_conflicts_to_decide_outlive_a_cache_that_is_made_anew(stocked: Team) ->
         bob.flush()
         ann.sync()
         assert rows(ann)[0] == (1, "bolts", 2)
+
+
+def test_what_a_killed_process_left_half_made_is_removed_when_it_is_old(stocked: Team) -> None:
+    with stocked.user("ann") as ann:
+        old, fresh = ann.path.with_name("first-old"), ann.path.with_name("first-fresh")
+        for folder in (old, fresh):
+            folder.mkdir()
+            (folder / "snapshot.db").touch()
+        os.utime(old, (0, 0))
+    with stocked.user("ann"):
+        assert (old.exists(), fresh.exists()) == (False, True)
 
 
 def test_the_history_tells_what_moved(stocked: Team) -> None:

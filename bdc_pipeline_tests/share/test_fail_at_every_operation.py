@@ -1,5 +1,6 @@
 """The share fails at its k-th operation, before it is done or after, for every k there is: nothing is lost, nothing is there twice."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from bdc_pipeline.share import growth as housekeeping
 from bdc_pipeline.share import packs
 from bdc_pipeline.share.answers import Ambiguous
-from bdc_pipeline.share.errors import Offline, ShareError
+from bdc_pipeline.share.errors import Offline
 from bdc_pipeline.share.files import ShareFiles
 from bdc_pipeline.share.growth import Growth
 from bdc_pipeline.share.log import Log
@@ -62,10 +63,8 @@ def sweep(tmp_path, done_first, prepare, act, check, step=1):
         with Failing(tmp_path / str(k) / "app.db.sync", "c1") as files:
             prepared = prepare(files)
             files.fail_at(k, done_first=done_first)
-            try:
+            with contextlib.suppress(Offline):  # any other error is one
                 act(files, prepared)
-            except ShareError as error:
-                assert isinstance(error, Offline), error
             failed = files.come_back()
             check(files, prepared)
         if not failed:
@@ -146,9 +145,10 @@ def test_starting(tmp_path, done_first):
     assert sweep(tmp_path, done_first, prepare, lambda files, app_db: begin(app_db, files, client="c1"), check) > 20
 
 
+@pytest.mark.slow
 @both
 def test_housekeeping(tmp_path, done_first, monkeypatch):
-    """Every third operation: there are some two hundred, and none of them is the only one of its kind."""
+    """Every fifth operation: there are some two hundred, and none of them is the only one of its kind."""
     monkeypatch.setattr(housekeeping, "SNAPSHOT_SEGMENTS", 8)
     monkeypatch.setattr(housekeeping, "STAGGER", 1)
     monkeypatch.setattr(housekeeping, "PACK_LAG", 4)
@@ -189,7 +189,7 @@ def test_housekeeping(tmp_path, done_first, monkeypatch):
         assert files.list("pack") == [f"{first:010d}-{first + 3:010d}.seg" for first in (1, 5, 9, 13)]
         assert files.list("log") == [f"{number:010d}.seg" for number in range(17, 21)]
 
-    assert sweep(tmp_path, done_first, prepare, act, check, step=3) > 100
+    assert sweep(tmp_path, done_first, prepare, act, check, step=5) > 100
 
 
 def test_a_failing_share_is_never_anything_but_told(tmp_path):

@@ -320,7 +320,20 @@ def test_a_child_of_a_row_that_was_deleted_elsewhere_waits_for_a_person(team: Te
     assert a.run("SELECT note FROM part") == [("fine",)]
     (conflict,) = b.cache.conflicts()
     assert conflict.mine["note"] == "orphan"  # type: ignore[index]
-    assert "deleted" in conflict.reason
+    assert "item 1, which it belongs to, is not there" in conflict.reason
+
+
+def test_the_children_of_a_row_that_is_parked_wait_with_it(team: Team) -> None:
+    a, b = team()
+    a.run("INSERT INTO item (id, name, code) VALUES (3, 'of A', 'x')")
+    b.script(
+        "INSERT INTO item (id, name, code) VALUES (3, 'of B', 'x')",
+        "INSERT INTO part (item, note) VALUES (3, 'child')",
+        "INSERT INTO line VALUES (3, 1, 'child')",
+    )
+    alike([a, b])
+    assert a.run("SELECT * FROM part UNION ALL SELECT * FROM line") == []
+    assert sorted(conflict.table for conflict in b.cache.conflicts()) == ["item", "line", "part"]
 
 
 def test_a_row_deleted_here_to_which_new_rows_refer_comes_back(team: Team) -> None:

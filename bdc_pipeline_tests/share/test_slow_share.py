@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import sqlite3
 import time
 
+import msgspec
 import pytest
 
 from bdc_pipeline.share import packs, worker
@@ -15,6 +17,7 @@ from bdc_pipeline.share.mounts import is_network, locks_trouble, mount_of
 from bdc_pipeline.share.probe import probe
 from bdc_pipeline.share.segment import Torn, encode
 from bdc_pipeline.share.start import begin
+from bdc_pipeline.share.view import rebuild_view, update_view
 from bdc_pipeline.share.worker import Worker
 from bdc_pipeline_tests.share.chains import publish_many, segment_after, until
 from bdc_pipeline_tests.share.fuse import FuseShare, why_not
@@ -209,3 +212,43 @@ def test_what_is_not_synced_is_torn_by_a_crash_and_told(machines):
     reader = two.log()
     with pytest.raises(Torn, match="Segment 2"):
         reader.after(published.position)
+
+
+def test_the_view_survives_a_share_that_goes_away_at_any_operation(machines, tmp_path):
+    """One machine, an older program on it: whatever is cut off, the file is whole, and every write is claimed once."""
+    one, _ = machines
+    share = begin(one.app_db, one.files, client="one")
+    log, position, stored, claimed, cut_off = one.log(), START, 0, [], 0
+    sqlite3.connect(tmp_path / "empty.db").close()
+    rebuild_view(one.files, one.app_db, share, tmp_path / "empty.db", START)
+    with contextlib.closing(sqlite3.connect(one.app_db, isolation_level=None)) as db:
+        db.execute("CREATE TABLE own (id INTEGER PRIMARY KEY)")
+    statements = ("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)",)
+    made = msgspec.structs.replace(segment_after(position), changes=(), statements=statements)
+    position = log.publish(made).position
+    # Some eighty operations; the first ones and then every third
+    cuts = [*range(1, 10), *range(10, 100, 3)]
+    for cut in cuts:
+        with contextlib.closing(sqlite3.connect(one.app_db, isolation_level=None)) as db:
+            db.execute("INSERT INTO own VALUES (?)", [cut])
+        position = log.publish(segment_after(position, rows=3, name=f"cut {cut}")).position
+        one.share.set(fault="gone", after=cut)
+        try:
+            result = update_view(one.files, one.app_db, share, "one", stored)
+        except Offline:
+            result = None
+            cut_off += 1
+        finally:
+            one.share.set(fault=None)
+        # What a client does next, whether it was told of the first or not
+        for update in (result, update_view(one.files, one.app_db, share, "one", stored)):
+            if update is not None and update.drained is not None and update.drained.number > stored:
+                claimed += [change.key[0] for change in update.drained.changes]
+                stored = update.drained.number
+    with contextlib.closing(sqlite3.connect(one.app_db)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT name FROM t WHERE id = 2").fetchone() == (f"cut {cuts[-1]} {len(cuts) + 1}",)
+        assert [number for (number,) in db.execute("SELECT id FROM own")] == cuts
+    assert claimed == cuts
+    assert cut_off > len(cuts) / 2
+    assert (update.position, update.trouble) == (position, "")

@@ -1,13 +1,18 @@
 """The plain database on the share: it follows the log, and what older programs write there is claimed once and never lost."""
 
+import contextlib
+import os
+import random
+import signal
 import sqlite3
+import threading
 from contextlib import closing
 
 import msgspec
 import pytest
 
 from bdc_pipeline.share import outbox, view
-from bdc_pipeline.share.errors import ShareError
+from bdc_pipeline.share.errors import Offline, ShareError
 from bdc_pipeline.share.log import Log
 from bdc_pipeline.share.model import Change, Position, Segment, Stamp
 from bdc_pipeline.share.start import begin
@@ -237,6 +242,34 @@ def test_an_update_cut_off_at_any_point_changes_nothing(shared, monkeypatch):
     result = msgspec.msgpack.decode(view.update(arguments), type=view.ViewUpdate)
     assert drained_rows(result) == {("t", (2,)): (2, "two", 9.0)}
     assert shared.rows() == [(1, "uno", 0.0), (2, "two", 9.0)]
+
+
+def test_killed_at_any_moment_the_view_is_whole_and_every_write_claimed_once(shared):
+    """What the cache has been given is what it would have kept: the numbers in `stored` and the keys in `claimed`."""
+    stored, claimed, cut_off = 0, [], 0
+    lots = random.Random(7)
+    for number in range(100, 114):
+        shared.older.execute("INSERT INTO t VALUES (?, ?, 0)", [number, f"older {number}"])
+        shared.publish(("plain", (1,), (f"{number}",)))
+        shared.files.list("log")  # the child is there
+        killer = threading.Timer(lots.uniform(0, 0.008), os.kill, [shared.files.pid, signal.SIGKILL])
+        killer.start()
+        try:
+            result = shared.update(stored)
+        except Offline:
+            cut_off += 1
+            result = None
+        killer.join()
+        with contextlib.suppress(Offline):  # the kill may come after the answer
+            shared.files.list("log")
+        for update in (result, shared.update(stored)):
+            if update is not None and update.drained is not None and update.drained.number > stored:
+                claimed += [change.key[0] for change in update.drained.changes]
+                stored = update.drained.number
+    assert claimed == list(range(100, 114))
+    assert shared.rows("plain") == [("113",)]
+    assert shared.older.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert cut_off > 0
 
 
 def content_db(tmp_path):

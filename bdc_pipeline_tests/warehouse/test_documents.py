@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from bdc_pipeline.warehouse import documents as documents_module
-from bdc_pipeline.warehouse.documents import Document, DocumentStream, Kind, Mode, hash_of
+from bdc_pipeline.warehouse.documents import PORTION, Document, DocumentStream, Kind, Mode, hash_of
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, drain
 from bdc_pipeline.warehouse.ledger import TableCounts
-from bdc_pipeline.warehouse.records import Record
+from bdc_pipeline.warehouse.records import BLOCK, Record
 from bdc_pipeline.warehouse.stream import Effort, Event, Rows, Unchanged
 from bdc_pipeline.warehouse.table import ByValue, Schema, Table
 
@@ -583,6 +583,22 @@ def test_a_file_that_is_replaced_between_its_hash_and_its_reading_is_read_as_it_
     assert stream.tokens["the a registry"] == before
     assert hash_of(fleet.file("a")) != before
     assert fleet.load("a").counts["cars"].vanished == 2, "the other file is another one to the next run"
+
+
+@pytest.mark.parametrize("size", [500, 5000])
+@pytest.mark.parametrize("width", [10, 300, 30_000, 3_000_000])
+def test_chunks_of_a_stream_are_bounded_by_their_bytes_too(tmp_path: Path, size: int, width: int) -> None:
+    number = max(3, min(12_000, 6_000_000 // width))
+    path = tmp_path / "wide.json"
+    path.write_bytes(b"[" + b",".join(b'{"id": %d, "x": "%s"}' % (n, b"x" * width) for n in range(number)) + b"]")
+    stream = DocumentStream(FLEET, (CARS, MAKERS), [], Mode("streaming", size))
+    with path.open("rb") as file:
+        chunks = [[bytes(record) for record in chunk] for chunk in stream.records(file)]
+    assert [msgspec.json.decode(record)["id"] for chunk in chunks for record in chunk] == list(range(number))
+    assert max(map(len, chunks)) <= size
+    # what is read at a time comes on top
+    most = PORTION + max(BLOCK, 2 * width + 100)
+    assert max(sum(map(len, chunk)) for chunk in chunks) <= most
 
 
 # -- stopping ------------------------------------------------------------------------------------------------------

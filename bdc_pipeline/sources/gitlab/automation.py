@@ -36,6 +36,9 @@ AT_LEAST_EVERY = dt.timedelta(minutes=40)
 AFTER_FAILURE = dt.timedelta(minutes=15)
 """A run that failed is not launched again every minute."""
 
+NIGHT_HOUR = 3
+"""UTC: when what rarely changes is looked at."""
+
 VERIFIED_DAYS = 7
 """Days back that are listed in full every night: pipelines that were deleted are seen by that alone."""
 
@@ -118,6 +121,12 @@ def gitlab_activity(
     return request
 
 
+def refresh_projects(turn: Turn) -> list[Launch]:
+    """One run. Projects that are named are known by their ids; once a night they are asked for, since they may be renamed."""
+    config = {"ops": {"gitlab_projects": {"ops": {"plan_projects": {"config": {"force": True}}}}}}
+    return [Launch(config=config if turn.at.hour == NIGHT_HOUR else {})]
+
+
 def verify_days(turn: Turn) -> list[Launch]:
     """One run over the last days, which lists in full those that have not been for half a day."""
     first, last = (f"{turn.at - dt.timedelta(days=days):%Y-%m-%d}" for days in (VERIFIED_DAYS, 1))
@@ -129,11 +138,12 @@ JOBS = [CHANGES.as_job(), PROJECTS.as_job()]
 
 SCHEDULES = [
     schedule(
-        "gitlab_projects_daily",
+        "gitlab_projects_half_hourly",
         PROJECTS,
-        "15 3 * * *",
-        lambda _: [Launch()],
-        description="Every night: projects that are new, renamed or gone.",
+        # twice within the hour after which they would count as stale
+        "15,45 * * * *",
+        refresh_projects,
+        description="Every half hour: projects that are new or gone, a request for a hundred; at night named ones are asked for again.",
     ),
     schedule(
         "gitlab_days_nightly",

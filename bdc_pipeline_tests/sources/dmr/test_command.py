@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from bdc_pipeline.cli import main
 from bdc_pipeline.sources.dmr.registries import FEEDS, REGISTRIES
+from bdc_pipeline.warehouse import documents
+from bdc_pipeline.warehouse.completeness import DrainOptions
 from bdc_pipeline_tests.sources.dmr.syncing import Copy
 
 Call = Callable[..., Result]
@@ -63,6 +65,29 @@ def old(copy: Copy, hours: int = 48) -> None:
         path = copy.cache.record_path(feed)
         record = json.loads(path.read_bytes())
         path.write_text(json.dumps(record | {"checked_at": "2025-01-01T00:00:00Z"}))
+
+
+# -- rows in a transaction -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [([], 20_000), (["--mode", "streaming"], 3_000), (["-c", "1000"], 1000), (["--commit-interval", "7"], 7)],
+)
+def test_what_is_said_of_transactions_counts_also_where_it_is_the_usual_number(
+    copy: Copy, call: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], rows: int
+) -> None:
+    copy.warm()
+    seen: list[DrainOptions] = []
+    suited = documents.drain_options_for
+
+    def note(mode: documents.Mode, options: DrainOptions | None = None) -> DrainOptions:
+        seen.append(suited(mode, options))
+        return seen[-1]
+
+    monkeypatch.setattr(documents, "drain_options_for", note)
+    assert call("sync", "dmr", "--no-download", "--mode", "sequential", *arguments).exit_code == 0
+    assert {options.commit_interval for options in seen} == {rows}
 
 
 # -- warm ------------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,21 @@ import pytest
 
 from bdc_pipeline.sandbox.dmr import registries
 from bdc_pipeline.sandbox.dmr.records import keys_of
-from bdc_pipeline.sources.dmr.loading import too_old
-from bdc_pipeline.sources.dmr.registries import FEEDS
-from bdc_pipeline.warehouse.documents import Kind
-from bdc_pipeline.warehouse.drain import DrainOptions
+from bdc_pipeline.sources.dmr.loading import LoadPlan, RegistryStream, too_old
+from bdc_pipeline.sources.dmr.registries import FEEDS, REGISTRIES
+from bdc_pipeline.sources.dmr.tables import SCHEMA
+from bdc_pipeline.warehouse.documents import Kind, Mode
+from bdc_pipeline.warehouse.drain import DrainOptions, drain
 from bdc_pipeline.warehouse.ledger import PartitionState
+from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.stream import Event, Rows
 from bdc_pipeline_tests.sources.dmr.syncing import (
     MODES,
     NOON,
     Copy,
     Shelf,
     decoded,
+    feed_of,
     stored_repeaters,
     true_repeaters,
     words,
@@ -196,8 +201,8 @@ def test_a_document_that_has_lost_most_of_its_records_vanishes_nothing(full: She
 # -- damage ----------------------------------------------------------------------------------------------------
 
 
-def edited(change: Callable[[list[dict[str, Any]]], Any]) -> bytes:
-    document = json.loads(DATA.brandmeister_devices)
+def edited(change: Callable[[list[dict[str, Any]]], Any], name: str = "brandmeister_devices") -> bytes:
+    document = json.loads(getattr(DATA, name))
     change(document)
     return json.dumps(document).encode()
 
@@ -393,6 +398,105 @@ def test_too_old_is_what_was_verified_before(full: Shelf) -> None:
     assert too_old(states, 36_500, NOON) == {("repeaters", "c")}
 
 
+# -- downloads that come while documents are read ------------------------------------------------------------------
+
+
+def said(shelf: Shelf) -> dict[str, tuple[Any, ...]]:
+    return {name: rest for name, *rest in shelf.query("SELECT document, bytes, fetched_at FROM sources")}
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "between file and record", "while it is read"])
+def test_sources_tell_of_the_bytes_that_were_read(full: Shelf, moment: str) -> None:
+    name = "hearham_repeaters"
+    feed = feed_of(name)
+    older, older_record = full.bytes_of(name)
+    full.put(name, edited(lambda document: document.pop(), name))
+    newer, newer_record = full.bytes_of(name)
+    stamped = newer_record.replace(b"2026-03-01T11:00:00Z", b"2026-03-01T11:45:00Z")
+
+    def replaced(path: Path, data: bytes) -> None:
+        path.with_suffix(".new").write_bytes(data)
+        path.with_suffix(".new").replace(path)
+
+    full.cache.path(feed).write_bytes(older)
+    full.cache.record_path(feed).write_bytes(older_record)
+    if moment == "between file and record":
+        replaced(full.cache.path(feed), newer)
+    stream = RegistryStream(full.cache, LoadPlan(REGISTRIES, Mode("sequential", 500)))
+    if moment == "before it is opened":
+        replaced(full.cache.path(feed), newer)
+    events = iter(stream)
+
+    class Replacing(RegistryStream):
+        def __iter__(self) -> Iterator[Event]:
+            for event in events:
+                if isinstance(event, Rows):
+                    replaced(full.cache.path(feed), newer)
+                    replaced(full.cache.record_path(feed), stamped)
+                yield event
+
+    stream.__class__ = Replacing
+    done = drain(stream, full.path, "run", DrainOptions(), partitions=REGISTRIES)
+    assert done.is_complete
+    read_newer = moment != "while it is read"
+    assert (
+        said(full)[name] == [len(newer), "2026-03-01T11:45:00Z"] if read_newer else [len(older), "2026-03-01T11:00:00Z"]
+    )
+    wanted = len(json.loads(newer if read_newer else older))
+    assert full.one("SELECT count(*) FROM repeaters WHERE source = 'hearham'") == wanted
+
+
+def test_a_download_without_a_record_is_read_all_the_same(full: Shelf) -> None:
+    full.cache.record_path(feed_of("hearham_repeaters")).unlink()
+    assert full.load().is_complete
+    assert said(full)["hearham_repeaters"] == [None, None]
+
+
+# -- indexes -------------------------------------------------------------------------------------------------------
+
+INDEXES = "SELECT name FROM sqlite_master WHERE type IN ('index', 'trigger') OR name LIKE '%rtree%' ORDER BY name"
+PLACES = "SELECT count(*) FROM locations WHERE lat IS NOT NULL"
+IN_TREE = (
+    "SELECT count(*) FROM locations l JOIN locations_rtree r USING (id) WHERE l.lat BETWEEN r.min_lat AND r.max_lat"
+)
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_indexes_that_are_made_at_the_end_are_those_that_a_file_has_from_the_beginning(full: Shelf, kind: Kind) -> None:
+    with Store(full.path, SCHEMA):
+        declared = full.query(INDEXES)
+    full.load(kind)
+    assert full.query(INDEXES) == declared
+    assert full.one(PLACES) == full.one(IN_TREE) > 100
+    full.put("hearham_repeaters", edited(lambda document: document[5].update(latitude=55.5), "hearham_repeaters"))
+    full.load(kind)
+    assert full.one(PLACES) == full.one(IN_TREE)
+    full.check_integrity()
+
+
+def test_indexes_are_made_also_after_a_load_that_fails(full: Shelf) -> None:
+    class BrokenError(Exception):
+        pass
+
+    stream = RegistryStream(full.cache, LoadPlan(REGISTRIES, Mode("sequential", 500)))
+    events = iter(stream)
+
+    class Failing(RegistryStream):
+        def __iter__(self) -> Iterator[Event]:
+            for event in events:
+                yield event
+                if isinstance(event, Rows):
+                    raise BrokenError
+
+    stream.__class__ = Failing
+    with pytest.raises(BrokenError):
+        drain(stream, full.path, "run", DrainOptions())
+    assert full.one(PLACES) == full.one(IN_TREE) > 100
+    with_all = full.query(INDEXES)
+    with Store(full.path, SCHEMA):
+        assert full.query(INDEXES) == with_all
+
+
 # -- memory ----------------------------------------------------------------------------------------------------
 
 MEASURE = """
@@ -418,8 +522,12 @@ for run in range(int(sys.argv[3])):
 """
 
 
+def wide(number: int) -> str:
+    return base64.b64encode(f"<p>{number} {'x' * 15_000}</p>".encode()).decode()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("times", "chunk", "runs"), [(1, 1000, 2), (8, 500, 1)])
+@pytest.mark.parametrize(("times", "chunk", "runs"), [(1, 5000, 2), (4, 5000, 1)])
 def test_streaming_takes_20_mb_at_most_however_large_the_documents_are(
     shelf: Shelf, times: int, chunk: int, runs: int
 ) -> None:
@@ -430,6 +538,9 @@ def test_streaming_takes_20_mb_at_most_however_large_the_documents_are(
         records = getattr(data, name)[1:-1]
         copies = [records.replace(b'"id":', b'"id":%d' % number) for number in range(1, times + 1)]
         shelf.put(name, b"[" + b",".join(copies) + b"]")
+    if times == 1:
+        # and rows of 20 KB each
+        shelf.put("tgif_talkgroups", [{"id": str(n), "description": wide(n)} for n in range(1, 2000)])
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(shelf.directory), str(chunk), str(runs)],
         capture_output=True,

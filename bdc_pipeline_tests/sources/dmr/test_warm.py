@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
+import hashlib
 import json
 import socket
 import threading
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -397,17 +400,13 @@ def test_a_refusal_counts_for_the_pause_that_the_registry_wants(
     assert pause_after(feed, refusal, NOON) == expected
 
 
-@pytest.mark.parametrize(
-    "fault", ["503", "404", "html", "empty", "cut", "shrunken", "partial", "trickle", "redirect", "throttle"]
-)
+@pytest.mark.parametrize("fault", ["503", "404", "html", "empty", "cut", "shrunken", "partial", "redirect", "throttle"])
 @pytest.mark.parametrize("has_copy", [True, False])
 def test_brandmeister_is_left_alone_for_15_minutes_after_any_answer(copy: Copy, fault: str, has_copy: bool) -> None:
     if has_copy:
         copy.warm("brandmeister")
         copy.sandbox.source("brandmeister").change("change", share=0.1)
         copy.later(days=2)
-    if fault == "trickle":
-        fault = "stall~bytes=100,seconds=30"
     copy.sandbox.configure(faults=[f"{fault}@brandmeister device"])
     first = copy.warm("brandmeister")["brandmeister_devices"]
     if first.action != "failed":
@@ -430,12 +429,44 @@ def test_nothing_counts_where_no_answer_came(copy: Copy, serving: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert actions(copy.warm(url=f"http://127.0.0.1:{port}")) == {"failed"}
-    hangs_up = serving(lambda connection: connection.close())
+    hangs_up = serving(lambda connection: connection.reset())
     assert actions(copy.warm("tgif", url=hangs_up.url)) == {"failed"}
     silent = serving(lambda connection: connection.stall())
     assert actions(copy.warm("tgif", url=silent.url)) == {"failed"}
     assert files(copy) == set()
     assert actions(copy.warm()) == {"downloaded"}
+
+
+def test_a_body_that_stops_coming_counts(copy: Copy, serving: Any) -> None:
+    def begin(connection: Connection) -> None:
+        connection.send(reply(b'[{"id": "1"}]').replace(b"Length: 13", b"Length: 99"))
+        connection.stall()
+
+    server = serving(begin)
+    assert "stopped coming" in copy.warm("tgif", url=server.url)[TGIF].problem
+    assert "asked 0 s ago and refused" in copy.warm("tgif", url=server.url)[TGIF].problem
+    assert files(copy) == {"tgif_talkgroups.refused.json"}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", ""])
+def test_a_download_of_any_size_is_never_held_in_memory(copy: Copy, serving: Any, encoding: str) -> None:
+    body = b"[" + b",\n".join(b'{"id": "%d", "name": "%s"}' % (number, b"x" * 2000) for number in range(15_000)) + b"]"
+    sent = reply(gzip.compress(body, 1), Content_Encoding="gzip") if encoding else reply(body)
+    server = serving(sent)
+    tracemalloc.start()
+    try:
+        one = copy.warm("tgif", url=server.url)[TGIF]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert one.action == "downloaded"
+    assert one.cached is not None
+    assert one.cached.record is not None
+    assert (one.cached.record.records, one.cached.record.bytes) == (15_000, len(body))
+    assert one.cached.record.sha256 == hashlib.sha256(body).hexdigest()
+    assert copy.cache.look_up(TGIF_TALKGROUPS) == one.cached
+    assert len(body) > 30e6
+    assert peak < 5e6
 
 
 def test_a_refusal_of_another_server_is_not_this_ones(copy: Copy, serving: Any) -> None:

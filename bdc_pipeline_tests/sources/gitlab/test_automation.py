@@ -167,8 +167,14 @@ def test_every_night_the_last_days_are_listed_in_full_as_one_run(instance: dg.Da
     assert ticks.op_config(found.run, "gitlab_pipelines", "plan_pipelines") == {"days": 0.5}
 
 
-def test_every_night_projects_are_asked_for(instance: dg.DagsterInstance) -> None:
-    assert ticks.tick("gitlab_projects_daily", instance).run.job_name == "refresh_gitlab_projects"
+@pytest.mark.parametrize(("hour", "config"), [(2, {}), (3, {"force": True}), (4, {}), (15, {})])
+def test_projects_are_asked_for_every_half_hour_and_at_night_named_ones_again(
+    instance: dg.DagsterInstance, hour: int, config: dict[str, bool]
+) -> None:
+    found = ticks.tick("gitlab_projects_half_hourly", instance, NOON.replace(hour=hour))
+    assert found.run.job_name == "refresh_gitlab_projects"
+    assert ticks.op_config(found.run, "gitlab_projects", "plan_projects") == config
+    ticks.assert_fits(found.run)
 
 
 def test_the_sensor_is_off_until_switched_on_asks_once_a_minute_and_keeps_the_copy_within_its_hour() -> None:

@@ -7,7 +7,13 @@ import zlib
 from hashlib import sha256
 from pathlib import Path
 
-from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying_few_days, errors_of
+import pytest
+
+from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.sources.gitlab import assets
+from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
+from bdc_pipeline.warehouse.drain import drain
+from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
 
 FINAL = {"success", "failed", "canceled", "skipped"}
 
@@ -180,6 +186,55 @@ def test_no_secret_and_no_mail_address_is_in_the_file(shared: Copy) -> None:
     content = shared.path.read_bytes()
     for unwanted in (b"RUNNERS-TOKEN", b"@example.com", shared.sandbox.token.encode()):
         assert unwanted not in content
+
+
+# -- lists and connections -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "requests"),
+    [({}, 1), ({"page_cap": 2}, 3), ({"count_limit": 3}, 3), ({"count_limit": 3, "page_cap": 2}, 5)],
+    ids=["a page", "pages by number", "not counted, so by keyset", "pages by keyset"],
+)
+def test_all_projects_come_however_they_are_paged(tmp_path: Path, options: dict[str, int], requests: int) -> None:
+    with copying(tmp_path, projects=5, pipelines_per_project=1, jobs_per_pipeline=1, regular=True, **options) as copy:
+        client = assets.GitLabResource(workers=4).client(Stop())
+        drained = drain(ProjectsStream(client, ProjectsPlan(), workers=4, stop=Stop()), copy.path, "run")
+        assert drained.is_complete
+        assert copy.stored("projects", "id") == copy.served("Project", "id")
+        assert copy.topics() == {"projects": requests}
+        assert drained.counts["projects"].expected == (None if "count_limit" in options else 5)
+
+
+def test_the_pages_of_a_long_list_of_pipelines_come_side_by_side(tmp_path: Path) -> None:
+    with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=1, page_cap=2) as copy:
+        copy.api.change("run", project=101, count=20, jobs=1, at="2026-06-01T11:00:00Z")
+        copy.sync_all(logs=False, tests=False, artifacts=False)
+        copy.sandbox.configure(latency_ms=100)
+        copy.sandbox.reset_stats()
+        report = copy.sync_all(days=0, logs=False, tests=False, artifacts=False)
+        assert report.complete, errors_of(report)
+        assert copy.sandbox.stats()["max_concurrent"] == 8
+        assert copy.topics()["pipelines"] == 12 + 1
+        assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
+
+
+def test_the_next_stage_takes_over_the_connections_and_counts_for_itself(tmp_path: Path) -> None:
+    with copying(tmp_path, projects=1, pipelines_per_project=1, jobs_per_pipeline=1):
+        asked = assets.GitLabResource(workers=2)
+        stop = Stop()
+        first = asked.client(stop)
+        first.page("projects")
+        first.release()
+        assert first.effort().requests == 1
+        second = asked.client(stop)
+        assert second.session is first.session
+        assert second.effort().requests == 0
+        stop.set("asked to")
+        second.release()
+        third = asked.client(Stop())
+        assert third.session is not first.session, "threads of the stopped run may still use it"
+        third.close()
 
 
 # -- the second time -------------------------------------------------------------------------------------------
