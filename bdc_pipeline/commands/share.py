@@ -274,8 +274,15 @@ def _row(text: str) -> dict[str, Any]:
 @click.option("-f", "--force", is_flag=True, help="Throw away what has not reached the share.")
 def clear(**options: Any) -> None:
     """Removes a database's cache and fills it again from the share; refused while writes are pending."""
-    with _told(), _service(options) as service:
-        service.clear(force=options["force"])
+    from bdc_pipeline.share.caches import put_damaged_aside  # noqa: PLC0415
+
+    with _told():
+        cache, aside = _config(options).cache, None
+        if options["force"] and cache.exists() and (aside := put_damaged_aside(cache)):
+            click.echo(f"The cache was damaged; it is kept as {aside}.")
+        with _service(options, make=aside is not None) as service:
+            if aside is None:
+                service.clear(force=options["force"])
     click.echo(f"The cache is filled anew: {service.path}")
 
 

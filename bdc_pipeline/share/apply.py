@@ -18,7 +18,7 @@ from bdc_pipeline.share.clock import edited_at
 from bdc_pipeline.share.dirty import Local
 from bdc_pipeline.share.model import Key, Row, Stamp
 from bdc_pipeline.share.related import Held, Kin
-from bdc_pipeline.share.rows import clashing, delete, insert_sql, upsert_sql
+from bdc_pipeline.share.rows import clashing, delete, insert_sql, same, upsert_sql
 from bdc_pipeline.share.rules import Conflict, Decision, Image, Rules, Side, decide
 from bdc_pipeline.share.tables import Table
 
@@ -247,7 +247,7 @@ class Merge:
             self._insert_synced(local.captured, local.key, synced)
             self._park(local, reason)
             return
-        if row == synced and local.state != UNKNOWN:
+        if same(row, synced) and local.state != UNKNOWN:
             return
         known = local.place in self.theirs or local.state != UNKNOWN
         state = UNKNOWN if not known else PRESENT if synced is not None else ABSENT

@@ -99,5 +99,7 @@ class Background:
         except Exception as error:
             # whatever nobody foresaw must not end the syncs for good, in silence
             LOG.exception("The sync of %s has failed.", self._service.path)
-            self._service.note(light=Light.FAILED, sentence=f"The sync has failed ({error!r}); the log tells more.", phase="")
+            self._service.note(
+                light=Light.FAILED, sentence=f"The sync has failed ({error!r}); the log tells more.", phase=""
+            )
             return Light.FAILED

@@ -49,6 +49,24 @@ def make_cache(config: Config, path: Path) -> None:
             _make(config, path, uuid.uuid4().hex)
 
 
+def put_damaged_aside(path: Path) -> Path | None:
+    """Moves a cache that SQLite cannot read beside its place, where it is kept; returns where to, or None for a whole one."""
+    with FileLock(path.parent / "sync.lock").held(BUSY_SECONDS):
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                if connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
+                    return None
+        except sqlite3.OperationalError:  # locked, or the disk refuses: that says nothing of the file
+            return None
+        except sqlite3.DatabaseError:
+            pass
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + end).replace(aside.with_name(aside.name + end))
+        return aside
+
+
 def sweep(folder: Path) -> None:
     """Removes what a killed process has left half-made in a cache's directory."""
     for left in folder.glob("*-*/"):

@@ -6,6 +6,9 @@ a rollback takes the notes with it. A journal entry holds a key, whether a row w
 
 `INSERT OR REPLACE` deletes rows without firing DELETE triggers. So before each insert the rows that it might replace are noted:
 those with its key, and those that share a unique set. A note of a row that stayed as it was falls away when the journal is folded.
+
+Triggers of the user's that write to the row that made them fire (`updated_at`) may come before ours. So an image is noted before
+the row changes, and `born` tells a row that was edited between its INSERT and our note of it.
 """
 
 import sqlite3
@@ -17,8 +20,8 @@ from bdc_pipeline.share.tables import OURS, Table, listed, quoted, read_tables
 
 _NOW = "julianday('now')"
 
-ABSENT, PRESENT, UNKNOWN, MARKED = 0, 1, 2, 3
-"""What was there before: no row; a row; not known; and, in a journal alone, a row that an INSERT may have replaced."""
+ABSENT, PRESENT, UNKNOWN, MARKED, REMOVED = 0, 1, 2, 3, 4
+"""What was there before: no row; a row; not known. In a journal alone: a row that an INSERT may have replaced; one that went."""
 
 INTERNAL = """
 CREATE TABLE IF NOT EXISTS _sync_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS _sync_audit (
 CREATE TABLE IF NOT EXISTS _sync_conflict (
     id INTEGER PRIMARY KEY, at INTEGER, sequence INTEGER, tbl TEXT, key TEXT, reason TEXT,
     base TEXT, mine TEXT, theirs TEXT, edited_at INTEGER, resolved_at INTEGER, resolution TEXT);
+CREATE TABLE IF NOT EXISTS _sync_trail (sequence INTEGER PRIMARY KEY, digest BLOB);
 CREATE TABLE IF NOT EXISTS _sync_history (id INTEGER PRIMARY KEY, at INTEGER, entry TEXT);
 """
 
@@ -62,6 +66,21 @@ class Captured(msgspec.Struct, frozen=True, dict=True):
     def bases(self) -> tuple[str, ...]:
         """The journal's names of the values of the other columns."""
         return tuple(f"b{i}" for i in range(len(self.table.rest)))
+
+    @cached_property
+    def firsts(self) -> str:
+        """A SELECT of each key in the journal, and what was there before: `was` and the image."""
+        keys, bases = ", ".join(self.keys), "".join(f", {name}" for name in self.bases)
+        has = f"EXISTS (SELECT 1 FROM {self.journal} WHERE was = "
+        gone = f"coalesce(min(CASE WHEN was IN ({MARKED}, {REMOVED}) THEN seq END), {2**62})"
+        born = (
+            f"SELECT {keys} FROM {self.journal} WHERE {has}{ABSENT}) AND {has}{PRESENT}) "
+            f"GROUP BY {keys} HAVING min(CASE was WHEN {ABSENT} THEN seq END) < {gone}"
+        )
+        return (
+            f"SELECT {keys}, CASE WHEN ({keys}) IN ({born}) THEN {ABSENT} ELSE min(was, {PRESENT}) END AS was{bases} "
+            f"FROM (SELECT {keys}, was{bases}, min(seq) FROM {self.journal} GROUP BY {keys})"
+        )
 
 
 def install(db: sqlite3.Connection) -> None:
@@ -97,6 +116,17 @@ def renew(db: sqlite3.Connection, *, published: bool) -> dict[str, Captured]:
     return captured
 
 
+def doubt(db: sqlite3.Connection, reason: str) -> None:
+    """What is here may not be what the log says: the next sync loads it anew, and puts what is pending on top."""
+    db.execute("INSERT OR REPLACE INTO _sync_meta (name, value) VALUES ('cache.rebuild', ?)", [reason])
+
+
+def note_unknown(db: sqlite3.Connection, captured: Captured) -> None:
+    """Every row of a table is changed here, from something that is not known: it may be in the log, or new."""
+    db.execute(f"UPDATE {captured.dirty} SET state = {UNKNOWN}")
+    _note_all(db, captured, state=UNKNOWN)
+
+
 def suspend(db: sqlite3.Connection, captured: Captured) -> None:
     """Drop the triggers of a table until the next `renew` or `resume`, for bulk loads."""
     for name in _triggers(captured):
@@ -108,9 +138,9 @@ def resume(db: sqlite3.Connection, captured: Captured) -> None:
     _create_triggers(db, captured)
 
 
-def remove(db: sqlite3.Connection) -> None:
-    """Take everything of the cache's own out of a file: triggers, indexes, views, tables."""
-    for kind in ("trigger", "view", "index", "table"):
+def remove(db: sqlite3.Connection, kinds: tuple[str, ...] = ("trigger", "view", "index", "table")) -> None:
+    """Take everything of the cache's own out of a file: triggers, views, indexes, tables."""
+    for kind in kinds:
         names = db.execute(
             "SELECT name FROM sqlite_master WHERE type = ? AND sql IS NOT NULL AND (name GLOB '_sync_*' OR "
             "type = 'view' AND name IN ('sync_tracking', 'sync_metadata'))",
@@ -127,7 +157,7 @@ def _known(db: sqlite3.Connection, tables: dict[str, Table]) -> dict[str, Captur
         table = msgspec.convert(msgspec.msgpack.decode(packed), Table)
         if name not in tables:
             moved = db.execute(
-                "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' AND name = ?", [f"{OURS}t{ident}_ad"]
+                "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' AND name = ?", [f"{OURS}t{ident}_bd"]
             ).fetchone()
             if moved and moved[0] in tables:
                 name = moved[0]  # noqa: PLW2901
@@ -159,6 +189,8 @@ def _follow(db: sqlite3.Connection, known: Captured, table: Table, *, published:
     _remember(db, captured)
     if rebuilt and not published:
         _note_all(db, captured, state=UNKNOWN)
+        if set(old.columns) <= set(table.columns):
+            doubt(db, f"table {table.name} was rebuilt here; rows that the log has and it has not are looked for")
     return captured
 
 
@@ -207,7 +239,7 @@ def _note_all(db: sqlite3.Connection, captured: Captured, *, state: int) -> None
 
 
 def _triggers(captured: Captured) -> list[str]:
-    return [f"{OURS}t{captured.id}_{event}" for event in ("bi", "ai", "bu", "au", "ak", "ad")]
+    return [f"{OURS}t{captured.id}_{event}" for event in ("bi", "ai", "bu", "bc", "ak", "bd")]
 
 
 def _has_triggers(db: sqlite3.Connection, captured: Captured) -> bool:
@@ -241,7 +273,9 @@ def _bodies(captured: Captured) -> tuple[str | None, ...]:
     into = f"INSERT INTO {captured.journal} (at, was, {', '.join(captured.keys)}"
     absent = f"{into}) VALUES ({_NOW}, {ABSENT}, {listed(table.key, 'NEW.')});"
     bases = "".join(f", {name}" for name in captured.bases)
-    was = f"{into}{bases}) VALUES ({_NOW}, {PRESENT}, {listed(table.key + table.rest, 'OLD.')});"
+    image = listed(table.key + table.rest, "OLD.")
+    changes = f"{into}{bases}) VALUES ({_NOW}, CASE WHEN {moved} THEN {REMOVED} ELSE {PRESENT} END, {image});"
+    goes = f"{into}{bases}) VALUES ({_NOW}, {REMOVED}, {image});"
     # What an INSERT has just marked before it became an UPDATE is noted already; a look at the last entry costs least
     same = " AND ".join(f"{k} IS OLD.{quoted(name)}" for k, name in zip(captured.keys, table.key, strict=True))
     marked = f"coalesce((SELECT was = {MARKED} AND {same} FROM {captured.journal} ORDER BY seq DESC LIMIT 1), 0)"
@@ -254,9 +288,9 @@ def _bodies(captured: Captured) -> tuple[str | None, ...]:
         f"BEFORE UPDATE OF {listed(watched)} {on} BEGIN {no_key}{_marks(captured, moved=True)} END"
         if watched
         else None,
-        f"AFTER UPDATE {on} WHEN NOT {marked} BEGIN {was} END",
+        f"BEFORE UPDATE {on} WHEN NOT {marked} BEGIN {changes} END",
         f"AFTER UPDATE {on} WHEN {moved} BEGIN {absent} END",
-        f"AFTER DELETE {on} BEGIN {was} END",
+        f"BEFORE DELETE {on} BEGIN {goes} END",
     )
 
 

@@ -10,7 +10,7 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ from bdc_pipeline.share.answers import Taken
 from bdc_pipeline.share.caches import replay
 from bdc_pipeline.share.errors import Offline, ShareError
 from bdc_pipeline.share.local import Cache
-from bdc_pipeline.share.log import MANY, Behind, Restored
+from bdc_pipeline.share.log import MANY, Behind, Forked, Restored
+from bdc_pipeline.share.model import Position
 from bdc_pipeline.share.status import Light, Sync, count
 
 if TYPE_CHECKING:
@@ -47,6 +48,27 @@ def pause(attempt: int, lot: float) -> float:
     """Seconds to wait before attempt number `attempt` (from 1), with `lot` drawn from 0 to 1."""
     longest: float = min(1.0, JITTER_SECONDS * 2 ** (attempt - 1))
     return longest * lot
+
+
+def last_common(trail: Mapping[int, bytes], position_at: Callable[[int], Position | None]) -> Position | None:
+    """The last segment that a cache and a log both have; None where that cannot be told.
+
+    Each segment names the one before, so two logs that differ in one differ in all that follow: it is found by halving.
+
+    Args:
+        trail: hashes of the segments that the cache is made of, by number.
+        position_at: gives a segment's place in the log, or None where the log does not have it.
+    """
+    numbers = sorted(trail)
+    low, high = 0, len(numbers)
+    while low < high:
+        middle = (low + high) // 2
+        there = position_at(numbers[middle])
+        if there is not None and there.digest == trail[numbers[middle]]:
+            low = middle + 1
+        else:
+            high = middle
+    return Position(numbers[low - 1], trail[numbers[low - 1]]) if low else None
 
 
 @dataclass
@@ -123,7 +145,8 @@ class Cycle:
             opened = self._reach.open()
             if self._cache.get("cache.rebuild"):
                 self.load_anew(opened)
-            self.pull(opened, tally)
+            if not self._may_publish_first():
+                self.pull(opened, tally)
             if comes_back and self._cache.pending():
                 self._note(phase="waiting for its turn", light=Light.PENDING, sentence="")
                 self._wait(random.uniform(*TURN_SECONDS))  # noqa: S311  (no secret)
@@ -136,6 +159,13 @@ class Cycle:
             self._reach.let_go()
         return tally.concluded(light, sentence, opened)
 
+    def _may_publish_first(self) -> bool:
+        """Whether looking can be left out: nobody else was writing when we looked last, and publishing tells if they do now.
+
+        A look costs a round trip, and so does finding the number taken, but only where others write.
+        """
+        return self._reach.is_quiet and self._cache.inflight is None and self._cache.pending() > 0
+
     # -- from the share ----------------------------------------------------------------------------------------
 
     def pull(self, opened: Opened, tally: Tally) -> None:
@@ -145,16 +175,26 @@ class Cycle:
             Offline: the share cannot be reached; what was applied stays.
             ShareError: the log cannot be applied: damaged, forked, or of a schema that this client does not have.
         """
+        rewound = False
         while True:
             try:
                 arrived = opened.log.after(self._cache.position)
             except Behind:
                 self._load_snapshot(opened)
                 continue
+            except Forked:
+                common = None if rewound else last_common(self._cache.trail(), opened.log.position_at)
+                if common is None:
+                    raise
+                # others went on from a backup: what only the lost segments have becomes pending again
+                self._cache.rewind(common)
+                rewound = True
+                continue
             except Restored as error:
                 # what a share that was restored from a backup has no more becomes pending again
                 self._cache.rewind(error.position)
                 continue
+            self._reach.is_quiet = not arrived
             if not arrived:
                 return
             self._note(phase="taking changes", head=arrived[-1].segment.sequence)

@@ -74,7 +74,7 @@ class SharedDatabase:
         path: the database on the share; by default that of `config.yaml`.
         background: whether a thread syncs it at its interval.
         given: what stands above `config.yaml` and the environment: `sync_interval`, `enable_cache`, `cache_directory`,
-            `secret`, `user`, `rules`, `migrations`.
+            `secret`, `user`, `rules`, `migrations`; and `file`, a configuration file.
 
     Raises:
         SettingsError: the configuration cannot be used.
@@ -119,7 +119,11 @@ class SharedDatabase:
         if self._service is None:
             return
         with contextlib.closing(self._service) as service:
-            if service.pending:
+            # a background that has just found the share away need not be asked twice
+            is_away = self._background is not None and service.status().light is Light.OFFLINE
+            if service.pending and is_away:
+                LOG.warning("%s", writes_not_sent(service.pending, service.path))
+            elif service.pending:
                 try:
                     service.flush(LAST_SECONDS)
                 except ShareError as error:

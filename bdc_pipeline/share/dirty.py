@@ -36,7 +36,7 @@ class Local(msgspec.Struct):
 def fold(db: sqlite3.Connection, captured: Iterable[Captured], stamp: Stamp) -> int:
     """Move what the journals hold to the dirty rows; the number of journal entries. In a transaction.
 
-    A key's first entry tells what was there before, its last when it was changed. A row that is as it was falls away: an edit
+    A key's first entry tells what was there before (see `capture`), its last when it was changed. A row that is as it was falls away: an edit
     taken back, a note of a row that an INSERT might have replaced.
     """
     folded = 0
@@ -52,8 +52,8 @@ def _fold(db: sqlite3.Connection, one: Captured, stamp: Stamp) -> None:
     keys, bases = ", ".join(one.keys), "".join(f", {name}" for name in one.bases)
     match = " AND ".join(f"{one.dirty}.{k} = last.{k}" for k in one.keys)
     db.execute(
-        f"INSERT INTO {one.dirty} ({keys}, state, at, millis, counter{bases}) SELECT {keys}, min(was, {PRESENT}), 0, 0, 0{bases} "
-        f"FROM (SELECT {keys}, was{bases}, min(seq) FROM {one.journal} GROUP BY {keys}) WHERE true ON CONFLICT DO NOTHING"
+        f"INSERT INTO {one.dirty} ({keys}, state, at, millis, counter{bases}) SELECT {keys}, was, 0, 0, 0{bases} "
+        f"FROM ({one.firsts}) WHERE true ON CONFLICT DO NOTHING"
     )
     db.execute(
         f"UPDATE {one.dirty} SET at = last.ms, millis = ?, counter = ?, decision = NULL FROM (SELECT {keys}, "
@@ -92,12 +92,11 @@ def count(db: sqlite3.Connection, one: Captured) -> int:
     keys = ", ".join(one.keys)
     if not db.execute(f"SELECT 1 FROM {one.journal} LIMIT 1").fetchone():
         return int(db.execute(f"SELECT count(*) FROM {one.dirty}").fetchone()[0])
-    first = f"SELECT {keys}, was{''.join(f', {b}' for b in one.bases)}, min(seq) FROM {one.journal} GROUP BY {keys}"
     table = one.table
     alike = " AND ".join(f"j.{k} = t.{quoted(name)}" for k, name in zip(one.keys, table.key, strict=True))
     same = "".join(f" AND j.{b} IS t.{quoted(name)}" for b, name in zip(one.bases, table.rest, strict=True))
     there = f"SELECT 1 FROM {quoted(table.name)} AS t WHERE {alike}"
-    changed = f"SELECT {keys} FROM ({first}) AS j WHERE (was = 0 AND EXISTS ({there})) OR (was <> 0 AND NOT EXISTS ({there}{same}))"
+    changed = f"SELECT {keys} FROM ({one.firsts}) AS j WHERE (was = 0 AND EXISTS ({there})) OR (was <> 0 AND NOT EXISTS ({there}{same}))"
     return int(db.execute(f"SELECT count(*) FROM (SELECT {keys} FROM {one.dirty} UNION {changed})").fetchone()[0])
 
 

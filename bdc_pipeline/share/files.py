@@ -374,7 +374,8 @@ class ShareFiles:
         if self._stale:
             self._let_go()
         held = self._held.get(folder)
-        if held is not None and now - held[1] < HELD_SECONDS:
+        # in a `tmp` that was moved, nothing can be linked from: that is noticed at once
+        if held is not None and (folder == "tmp" or now - held[1] < HELD_SECONDS):
             return held[0]
         where = self.root / folder
         try:

@@ -92,12 +92,15 @@ class Cache:
         if not path.is_file():
             raise CacheError(f"there is no cache at {path}")
         self.path = path
-        self._store = Store(path, migrations=migrations, machine=clock)
+        try:
+            self._store = Store(path, migrations=migrations, machine=clock)
+        except sqlite3.DatabaseError as error:
+            raise CacheError(_damaged(path, error)) from error
         try:
             self._store.get("cache.client")
         except sqlite3.DatabaseError as error:
             self._store.db.close()
-            raise CacheError(f"{path} is no cache ({error}); move it away, and it is made anew") from error
+            raise CacheError(_damaged(path, error)) from error
 
     @classmethod
     def create(
@@ -150,6 +153,10 @@ class Cache:
         """How far the log has been applied."""
         return self._store.position
 
+    def trail(self) -> dict[int, bytes]:
+        """The last segments that were applied here: their hashes by number."""
+        return self._store.trail()
+
     @property
     def inflight(self) -> str | None:
         """The batch that may be in the log already, or None."""
@@ -198,7 +205,7 @@ class Cache:
             ],
             schema=store.known_hash(),
             schema_pending=self._schema_pending(),
-            problem=store.schema_problem(),
+            problem=store.problem(),
             rebuild=store.get("cache.rebuild"),
             skew=skew(store.offset),
             size=sum(file.stat().st_size for file in files if file.exists()),
@@ -284,6 +291,12 @@ class Cache:
         """Writes the content at the position reached, without what is pending; None where it cannot be known just now."""
         return reload.write_snapshot(self._store, to)
 
+    def adopt(self, share: str) -> None:
+        """The content is another share's from now on, as `load_snapshot` has made it. Its plain database counts anew."""
+        with self._store.transaction():
+            self._store.put("cache.share", share)
+            self._store.put("cache.outbox", None)
+
     def rewind(self, position: Position) -> int:
         """The share was restored from a backup and ends at `position`: what it lost becomes pending again; the number of rows."""
         return reload.rewind(self._store, position)
@@ -310,6 +323,13 @@ class Cache:
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
         """What the last syncs did, newest first."""
         return audit.read_history(self._store.db, limit)
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> str:
+    return (
+        f"{path} cannot be used as a cache ({error}). 'bdc-pipeline share clear --force' puts a damaged one aside and makes "
+        "it anew."
+    )
 
 
 def strip_file(path: Path) -> None:

@@ -195,6 +195,11 @@ class Log:
         """The numbers of the snapshots that the share has, oldest first."""
         return [number for name in self.files.list("snap") if (number := packs.sequence_of(name)) is not None]
 
+    def position_at(self, sequence: int) -> Position | None:
+        """Where a cache is that has applied this segment; None where the log does not have it any more, or not yet."""
+        data = self._bytes(sequence) if sequence else None
+        return Position() if not sequence else None if data is None else Position(sequence, digest(data))
+
     # Reading
 
     def _is_due(self) -> bool:
@@ -225,6 +230,7 @@ class Log:
         sequence = position.sequence
         if sequence and (tip := self._read(packs.segment_path(sequence))) is not None:
             self._check_tip(position, tip)
+            self._seen = (sequence, self._clock())
             return []
         if sequence + 1 in (packed := self._pack_of(sequence + 1)):
             self._packed = packed

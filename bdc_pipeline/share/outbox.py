@@ -119,15 +119,18 @@ def set_applying(db: sqlite3.Connection, *, on: bool) -> None:
     db.execute("UPDATE _sync_view SET applying = ?", [on])
 
 
-def claim(db: sqlite3.Connection, client: str, tables: dict[str, Table]) -> int:
-    """Move what is in the outbox to this client's claims, with the rows as they are now; returns how many. In a transaction."""
+def claim(db: sqlite3.Connection, client: str, tables: dict[str, Table], stored: int = 0) -> int:
+    """Move what is in the outbox to this client's claims, with the rows as they are now; returns how many. In a transaction.
+
+    In a database that was restored from a backup or made anew, numbers begin again; the client has those up to `stored` already.
+    """
     now = int(time.time() * 1000)
     db.execute(
         "UPDATE _sync_claim SET client = ?, claimed_at = ? WHERE claimed_at < ?", [client, now, now - ABANDONED_MS]
     )
     number: int
     number, base = db.execute("SELECT number, sequence FROM _sync_view").fetchone()
-    first = number
+    first = number = max(number, stored)
     for table in tables.values():
         for key, (at, inserted) in _noted(db, table).items():
             row = _image(db, table, key)

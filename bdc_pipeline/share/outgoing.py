@@ -1,13 +1,16 @@
 """From dirty rows to a segment, and from the segment that has arrived in the log back to clean rows."""
 
+import sqlite3
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 
 from bdc_pipeline.share import clock, dirty
 from bdc_pipeline.share.audit import key_text
 from bdc_pipeline.share.capture import ABSENT, PRESENT, Captured
 from bdc_pipeline.share.dirty import Local
 from bdc_pipeline.share.model import Change, Key, Row, Segment, Stamp
+from bdc_pipeline.share.rows import same
 from bdc_pipeline.share.rules import Rules
 from bdc_pipeline.share.schema import after, schema_hash
 from bdc_pipeline.share.store import Store
@@ -23,10 +26,10 @@ def build(store: Store, captured: dict[str, Captured], rules: Rules, limit: int,
     """
     statements = store.statements()
     known = store.known_hash()
+    store.put("cache.unreadable", None)
     changes = () if statements else tuple(_changes(store, captured, rules, limit, now))
     if not statements and not changes:
-        store.put("cache.inflight", None)
-        return None
+        return None  # a batch under way stays known: it may be in the log, and all of it taken back here since
     batch = store.get("cache.inflight") or uuid.uuid4().hex
     store.put("cache.inflight", batch)
     stamp = clock.tick(store.stamp, now, store.client)
@@ -54,9 +57,26 @@ def _changes(store: Store, captured: dict[str, Captured], rules: Rules, limit: i
     for one in captured.values():
         if left <= 0:
             return
-        for local in dirty.read(store.db, one, left):
+        for local in _readable(store, one, left):
             left -= 1
             yield _change(store, local, when(local, rules, offset, now), client)
+
+
+def _readable(store: Store, one: Captured, limit: int) -> list[Local]:
+    """The dirty rows of a table; rows whose text is not UTF-8 wait, and are told about, and hold up no others."""
+    try:
+        return list(dirty.read(store.db, one, limit))
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+        store.put(
+            "cache.unreadable", f"rows of {one.table.name} wait here, since they cannot be read: {error}; store blobs"
+        )
+    found: list[Local] = []
+    for key in store.db.execute(f"SELECT {', '.join(one.keys)} FROM {one.dirty} LIMIT ?", [limit]).fetchall():
+        with suppress(sqlite3.OperationalError):
+            found += [local] if (local := dirty.find(store.db, one, key)) else []
+    return found
 
 
 def _change(store: Store, local: Local, updated_at: int, client: str) -> Change:
@@ -103,7 +123,7 @@ def settle(store: Store, captured: dict[str, Captured], segment: Segment) -> int
         mine = local.mine if local else dirty.current(store.db, one.table, change.key)
         here = mine or bare(store.db, one.table)
         row = None if change.row is None else realign(one, segment.columns[change.table], change.row, here)
-        if mine == row:
+        if same(mine, row):
             clean.setdefault(change.table, []).append(change.key)
             continue
         at = local.at if local else store.machine()

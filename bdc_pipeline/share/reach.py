@@ -55,6 +55,8 @@ class Reach:
         self._expected = expected
         self._opened: Opened | None = None
         self._unsure = False
+        self.is_quiet = False
+        """Whether nobody else had written anything new when we looked last."""
         self._worker: Worker | None = None
 
     def open(self) -> Opened:
@@ -97,6 +99,8 @@ class Reach:
         found = probe(app_db, files)
         if not found.publishes:
             raise Unsafe(found.sentence)
+        with contextlib.suppress(FileNotFoundError):
+            files.stat("tmp/none")  # the folder is held open from now on: not each first push has to look for it
         log = Log(files, share.key)
         return Opened(files, share, log, Growth(files, log, self._client), found)
 
@@ -117,12 +121,19 @@ class Reach:
     def refresh(self) -> None:
         """Looks at the share's folders anew with the next operation: they may have been moved or replaced."""
         self._unsure = True
+        self.is_quiet = False
         if self._worker is not None:
             self._worker.refresh()
+
+    def accept(self) -> None:
+        """Takes the share that is there for this cache's, whichever it is: somebody has asked for its content."""
+        self._expected = None
+        self.let_go()
 
     def let_go(self) -> None:
         """Forgets what is known of the share, which may be another one when it comes back."""
         self._opened = None
+        self.is_quiet = False
         with contextlib.suppress(ShareError):  # it is away: that is why
             self.refresh()
 

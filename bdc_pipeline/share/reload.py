@@ -47,17 +47,23 @@ def write_snapshot(store: Store, to: Path) -> Position | None:
                 return None
             with silenced(copy.db, captured):
                 take_back(copy.db, locals_)
-        copy.db.execute("PRAGMA journal_mode = DELETE")
-        copy.db.execute("BEGIN")
-        rows = copy.db.execute(f"SELECT {_VERSION_COLUMNS} FROM _sync_version").fetchall()
-        remove(copy.db)
-        copy.db.execute(f"CREATE TABLE {VERSIONS} ({_VERSION_COLUMNS})")
-        copy.db.executemany(f"INSERT INTO {VERSIONS} VALUES ({', '.join('?' * 8)})", rows)
-        copy.db.execute("COMMIT")
-        copy.db.execute("VACUUM")
+        _clean(copy.db)
     finally:
         copy.db.close()
     return position
+
+
+def _clean(db: sqlite3.Connection) -> None:
+    """Leave the content and the versions, in as few pages as they need; VACUUM must find the indexes that keep row numbers."""
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute("BEGIN")
+    rows = db.execute(f"SELECT {_VERSION_COLUMNS} FROM _sync_version").fetchall()
+    remove(db, ("trigger", "view", "table"))
+    db.execute(f"CREATE TABLE {VERSIONS} ({_VERSION_COLUMNS})")
+    db.executemany(f"INSERT INTO {VERSIONS} VALUES ({', '.join('?' * 8)})", rows)
+    db.execute("COMMIT")
+    db.execute("VACUUM")
+    remove(db, ("index",))
 
 
 def copy_file(snapshot: Path, to: Path) -> list[tuple[Value, ...]]:
@@ -95,7 +101,9 @@ def take_back(db: sqlite3.Connection, lifted: list[Local]) -> None:
         db.execute(f"DELETE FROM {quoted(table.name)} WHERE {dirty.key_match(table)}", local.key)
     for local in lifted:
         if local.base is not None:
-            db.execute(insert_sql(local.captured.table), local.captured.table.values(local.key, local.base))
+            # A part of a larger edit, published before the rest, may stand where this row was; every reader of the log has it so
+            sql = insert_sql(local.captured.table, "OR IGNORE")
+            db.execute(sql, local.captured.table.values(local.key, local.base))
 
 
 Become = dict[Place, Row | None]

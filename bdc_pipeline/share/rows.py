@@ -8,6 +8,11 @@ from bdc_pipeline.share.model import Key, Row
 from bdc_pipeline.share.tables import Table, listed, quoted
 
 
+def same(one: Row | None, other: Row | None) -> bool:
+    """Whether two rows have the same values of the same types: 1 and 1.0 are equal, and are two things in a column without a type."""
+    return one == other and (one is None or other is None or list(map(type, one)) == list(map(type, other)))
+
+
 def delete(db: sqlite3.Connection, table: Table, keys: Iterable[Key]) -> None:
     """Delete the rows of these keys."""
     db.executemany(f"DELETE FROM {quoted(table.name)} WHERE {dirty.key_match(table)}", keys)

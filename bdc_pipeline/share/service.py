@@ -24,6 +24,7 @@ from bdc_pipeline.share.errors import CacheError, Offline, ShareError
 from bdc_pipeline.share.local import Cache
 from bdc_pipeline.share.locks import FileLock
 from bdc_pipeline.share.reach import Opened, Reach
+from bdc_pipeline.share.start import Another
 from bdc_pipeline.share.status import Light, Noted, Status, Sync
 from bdc_pipeline.share.tend import Tending, content_of
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from bdc_pipeline.share.audit import OpenConflict
     from bdc_pipeline.share.config import Config
     from bdc_pipeline.share.model import Position
-
-LOOK_ANEW_SECONDS = 60.0
-"""How often the share's folders are opened anew, to notice that they have been moved or replaced."""
 
 Wait = Callable[[float], bool]
 
@@ -91,7 +89,6 @@ class Service:
         self._reader = Cache(self.path, migrations=migrations)
         self._reach = Reach(self.config, self._cache.client, self._cache.state().share)
         self._tending = Tending(self.folder, self._cache.client, f"{self.config.user}@{platform.node()}")
-        self._looked = time.monotonic()
 
     def close(self) -> None:
         """Closes the cache and ends the child process. What is pending waits for the next one who opens it."""
@@ -150,9 +147,9 @@ class Service:
 
     def _synced(self, *, forced: bool, comes_back: bool, wait: Wait) -> Sync:
         with self._guard, FileLock(self.folder / "sync.lock").held(BUSY_SECONDS):
-            if forced or time.monotonic() - self._looked > LOOK_ANEW_SECONDS:
+            if forced and not self._cache.pending():
+                # a look through folders that are held open would not notice that they were moved; publishing does
                 self._reach.refresh()
-                self._looked = time.monotonic()
             return self._cycle(wait).run(comes_back=comes_back)
 
     def _cycle(self, wait: Wait) -> Cycle:
@@ -293,13 +290,25 @@ class Service:
     def rebuild(self) -> Sync:
         """Loads the content anew from the share's newest snapshot and log; what is pending stays pending.
 
+        Also that of another share that has taken the place of the one this cache was made from.
+
         Raises:
             Offline, ShareError: the share cannot be reached or used.
         """
         self._reach.refresh()
+        try:
+            return self._rebuilt()
+        except Another:
+            with self._guard:
+                self._reach.accept()
+            return self._rebuilt()
+
+    def _rebuilt(self) -> Sync:
         tally = Tally()
-        with self.held() as (_, opened):
+        with self.held() as (cache, opened):
             self._cycle(_slept).load_anew(opened)
+            if opened.share.id != cache.state().share:
+                cache.adopt(opened.share.id)
             done = tally.concluded(Light.SUCCESS, "The cache was loaded anew.", opened)
         self._conclude(done, keep=True)
         return done

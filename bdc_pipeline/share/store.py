@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bdc_pipeline.share import clock, dirty
-from bdc_pipeline.share.capture import Captured, install, renew
+from bdc_pipeline.share.capture import Captured, doubt, install, note_unknown, renew
 from bdc_pipeline.share.errors import CacheError
 from bdc_pipeline.share.model import Position, Stamp, Value
 from bdc_pipeline.share.schema import Migrations, Schema, SchemaBlocked, between, read_schema, schema_hash
@@ -17,6 +17,9 @@ from bdc_pipeline.share.tables import Table, quoted, trigger_targets
 
 BUSY_MS = 60_000
 """How long a transaction here waits for a program that writes."""
+
+TRAIL = 1024
+"""How many of the last segments are remembered by their hashes, to find where another log went its own way."""
 
 FORMAT = 1
 
@@ -76,7 +79,9 @@ class Store:
         return None if row is None or row[0] is None else str(row[0])
 
     def put(self, name: str, value: object) -> None:
-        """Keep a fact."""
+        """Keep a fact; what is known already costs no write."""
+        if self.get(name) == (None if value is None else str(value)):
+            return
         self.db.execute("INSERT OR REPLACE INTO _sync_meta (name, value) VALUES (?, ?)", [name, value])
 
     @property
@@ -93,6 +98,15 @@ class Store:
         """The log has been applied up to here."""
         self.put("cache.sequence", position.sequence)
         self.put("cache.digest", position.digest.hex())
+        self.db.execute(
+            "DELETE FROM _sync_trail WHERE sequence >= ? OR sequence <= ?",
+            [position.sequence, position.sequence - TRAIL],
+        )
+        self.db.execute("INSERT INTO _sync_trail VALUES (?, ?)", [position.sequence, position.digest])
+
+    def trail(self) -> dict[int, bytes]:
+        """The last segments that the log's content here is made of: their hashes by number."""
+        return dict(self.db.execute("SELECT sequence, digest FROM _sync_trail").fetchall())
 
     @property
     def stamp(self) -> Stamp:
@@ -140,7 +154,7 @@ class Store:
         version = self.schema_version()
         if str(version) != self.get("cache.schema_version"):
             try:
-                self._captured = renew(self.db, published=published)
+                self._captured = self._renewed(published=published)
             except ValueError as error:
                 raise CacheError(str(error)) from error
             self.put("cache.order", "\0".join(self._captured))
@@ -149,6 +163,16 @@ class Store:
             self._captured = self._recorded()
             self._version = version
         return self._captured
+
+    def _renewed(self, *, published: bool) -> dict[str, Captured]:
+        before = {name for (name,) in self.db.execute("SELECT name FROM _sync_table")}
+        captured = renew(self.db, published=published)
+        made = captured.keys() - before
+        if made and not published and (again := made & {i.name for i in self.known_schema() if i.kind == "table"}):
+            for name in again:
+                note_unknown(self.db, captured[name])
+            doubt(self.db, f"table {min(again)} was dropped here and made again; the rows that the log has are loaded")
+        return captured
 
     def captured(self) -> dict[str, Captured]:
         """The captured tables for one who only reads, as of the last transaction here."""
@@ -211,13 +235,13 @@ class Store:
             self.put("cache.schema_same", mark)
         return found
 
-    def schema_problem(self) -> str | None:
-        """Why nothing can be published or taken because of the schema, or None."""
+    def problem(self) -> str | None:
+        """What keeps rows from being published or taken, a schema or a row that cannot be read, or None."""
         try:
             self.statements()
         except SchemaBlocked as error:
             return str(error)
-        return self.get("cache.blocked")
+        return self.get("cache.blocked") or self.get("cache.unreadable")
 
 
 @contextmanager

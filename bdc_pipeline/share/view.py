@@ -178,7 +178,7 @@ def _updated(db: sqlite3.Connection, log: Log, share: str, client: str, stored: 
         outbox.note_new_tables(db)
     tables = outbox.install(db, share)
     outbox.forget_claimed(db, client, stored)
-    outbox.claim(db, client, tables)
+    outbox.claim(db, client, tables, stored)
     outbox.set_applying(db, on=True)
     position, applied, trouble = _followed(db, log, position or Position(), tables)
     outbox.install(db, share)
@@ -258,7 +258,7 @@ def _reloaded(db: sqlite3.Connection, share: str, client: str, stored: int, posi
     """All tables of the user dropped, and made again as they are in `fresh`."""
     tables = outbox.install(db, share)
     outbox.forget_claimed(db, client, stored)
-    outbox.claim(db, client, tables)
+    outbox.claim(db, client, tables, stored)
     outbox.set_applying(db, on=True)
     for kind in ("trigger", "view", "table"):
         for name in _users(db, "main", kind):

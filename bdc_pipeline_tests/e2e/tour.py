@@ -60,10 +60,6 @@ class Tour:
         self.keep("graph")
         return set(re.findall(r"^[a-z]+_[a-z_]+$", self.page.locator("body").inner_text(), re.MULTILINE))
 
-    def expand(self, group: str) -> None:
-        """Opens a group in the graph."""
-        self.page.locator("svg, foreignObject").get_by_text(group, exact=True).last.click()
-
     # -- partitions ------------------------------------------------------------------------------------------
 
     def partitions(self, asset: str) -> dict[str, int]:
@@ -226,7 +222,6 @@ def walk(tour: Tour) -> Shown:
     tour.keep("partitions")
     shown.failed = tour.listed("Failed")
     shown.fresh = tour.until_freshness_is(HOMES, "HEALTHY")
-    tour.keep("asset")
     tour.materialize("gitlab/projects")
     known = {one["runId"] for one in tour.runs()}
     tour.switch_on(SENSOR)
@@ -235,6 +230,7 @@ def walk(tour: Tour) -> Shown:
     tour.keep("sensor")
     shown.requested = [one for one in tour.runs() if one["runId"] not in known]
     shown.stale = tour.until_freshness_is(HOMES, "DEGRADED")
+    tour.keep("asset")
     shown.checks = tour.check(HOMES, "complete", naming=BROKEN)
     tour.keep("checks")
     tour.ui.sandbox.configure(faults=[])

@@ -100,7 +100,7 @@ def test_pages_smaller_than_asked_for_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_rate_limit_of_the_server_slows_down_and_loses_nothing(tmp_path: Path) -> None:
-    with copying(tmp_path, customers=60, rate_limit=20.0) as copy:
+    with copying(tmp_path, customers=60, rate_limit=6.0) as copy:
         report = copy.sync(workers=8, page_size=50)
         assert report.complete, errors_of(report)
         assert copy.sandbox.stats()["rate_limited"] > 0

@@ -124,6 +124,20 @@ class Machine:
         finally:
             db.close()
 
+    def content_by_name(self) -> dict[str, list[str]]:
+        """Every row as a mapping: columns may stand in another order where two machines have added some."""
+        db = sqlite3.connect(self.path)
+        db.row_factory = sqlite3.Row
+        try:
+            return {
+                name: sorted(
+                    repr(sorted(dict(row).items(), key=repr)) for row in db.execute(f"SELECT * FROM {quoted(name)}")
+                )
+                for name in self.content()
+            }
+        finally:
+            db.close()
+
     def accounted(self) -> str:
         """Everything that the audit and the conflicts of this machine hold."""
         rows = self.run("SELECT coalesce(mine, '') || coalesce(theirs, '') FROM _sync_audit")

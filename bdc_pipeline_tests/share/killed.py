@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -18,13 +19,14 @@ from bdc_pipeline.share import cycle, database, tend
 from bdc_pipeline.share.database import SharedDatabase
 from bdc_pipeline.share.errors import ShareError
 
-LONGEST = 0.35
-"""Seconds of a life: some end before the cache is open, some in the middle of the third sync."""
+LONGEST = 0.3
+"""Seconds that a life goes on: one in four from its birth, the others from when the database is open."""
 
 
-def live(share: Path, cache: Path, name: str, acknowledged: int) -> None:
+def live(share: Path, cache: Path, name: str, acknowledged: int, born: int) -> None:
     """Writes and syncs until the end."""
     with SharedDatabase(share, enable_cache=True, cache_directory=cache, user=name, background=False) as db:
+        os.write(born, b"!")
         while True:
             key = f"{name}-{time.time_ns()}"
             with db.transaction() as connection:
@@ -42,13 +44,18 @@ def main() -> None:
     assert all((cycle, database, tend)), "imported before the first fork"
     lot = random.Random(name)
     for _ in range(int(kills)):
+        reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            live(Path(share), Path(cache), name, acknowledged)
+            live(Path(share), Path(cache), name, acknowledged, writing)
             os._exit(1)
+        if lot.random() > 0.25:
+            select.select([reading], [], [], 30)
         time.sleep(lot.uniform(0, LONGEST))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
 
 
 if __name__ == "__main__":

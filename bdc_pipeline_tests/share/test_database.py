@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -236,6 +237,28 @@ def test_the_cache_of_one_share_takes_nothing_from_another_in_its_place(stocked:
         assert rows(ann)[0] == (1, "bolts", 7)
 
 
+def test_what_a_share_lost_that_was_restored_from_a_backup_is_published_again_once(stocked: Team) -> None:
+    backup = stocked.folder / "backup"
+    with stocked.user("ann") as ann, stocked.user("bob") as bob:
+        ann.execute("INSERT INTO stock VALUES (3, 'pins', 1)")
+        ann.sync()
+        shutil.copytree(stocked.place, backup)
+        ann.execute("INSERT INTO stock VALUES (4, 'rivets', 1)")
+        ann.execute("UPDATE stock SET quantity = 9 WHERE id = 1")
+        ann.sync()
+        bob.sync()
+    shutil.rmtree(stocked.place)
+    backup.rename(stocked.place)
+    expected = [(1, "bolts", 9), (2, "nuts", 20), (3, "pins", 1), (4, "rivets", 1)]
+    with stocked.user("bob") as bob, stocked.user("ann") as ann:
+        for user in (bob, ann, bob, ann):
+            done = user.sync()
+            assert done is not None
+            assert done.light is Light.SUCCESS, done.sentence
+        assert rows(ann) == rows(bob) == expected
+    assert stocked.plain("SELECT * FROM stock ORDER BY id") == expected
+
+
 # -- the background --------------------------------------------------------------------------------------------
 
 
@@ -347,7 +370,7 @@ def test_writes_that_wait_in_a_cache_are_not_forgotten_when_it_is_switched_off(s
 
 
 def test_a_cache_with_pending_writes_is_cleared_only_by_force(stocked: Team) -> None:
-    with stocked.user("ann", background=True, sync_interval=3600) as ann:
+    with stocked.user("ann") as ann:
         ann.sync()
         ann.execute("DELETE FROM stock WHERE id = 1")
         with pytest.raises(CacheError, match=r"1 write in .* has not reached the share\. Sync first, or force it"):

@@ -47,11 +47,6 @@ def test_clients_that_are_killed_at_any_moment_lose_nothing_and_agree(
     assert [process.wait(300) for process in processes] == [0, 0, 0]
     acknowledged = {key for name in NAMES for key in (tmp_path / f"{name}.txt").read_text().split()}
     assert len(acknowledged) > KILLS
-    print(
-        len(acknowledged),
-        len(list((team.place / "app.db.sync" / "log").iterdir())),
-        [p.name for n in NAMES for p in (tmp_path / n).glob("*/*")],
-    )
 
     with contextlib.ExitStack() as stack:
         users = [stack.enter_context(team.user(name)) for name in NAMES]

@@ -220,6 +220,31 @@ def test_an_edit_taken_back_while_it_was_on_its_way_is_taken_back_everywhere(tea
     assert names(b) == ["one", "two"]
 
 
+def test_an_edit_taken_back_is_taken_back_though_its_publisher_never_heard_that_it_arrived(team: Team) -> None:
+    a, b = team()
+    a.run("UPDATE item SET name = 'wrong' WHERE id = 1")
+    a.sync(crash="published")
+    a.run("UPDATE item SET name = 'one' WHERE id = 1")
+    assert a.cache.prepare(100, "u", a.log.now) is None
+    alike([a, b])
+    assert names(b) == ["one", "two"]
+
+
+def test_a_row_whose_text_is_not_utf_8_waits_alone(team: Team) -> None:
+    a, b = team()
+    a.run("UPDATE item SET name = CAST(x'ff' AS TEXT) WHERE id = 1")
+    a.run("UPDATE item SET name = 'fine' WHERE id = 2")
+    a.sync()
+    b.sync()
+    assert names(b) == ["fine", "one"]
+    assert a.cache.pending() == 1
+    assert "cannot be read" in (a.cache.state().problem or "")
+    a.run("UPDATE item SET name = 'mended' WHERE id = 1")
+    alike([a, b])
+    assert names(b) == ["fine", "mended"]
+    assert a.cache.state().problem is None
+
+
 def test_a_batch_is_in_the_log_once_whatever_crashes(team: Team) -> None:
     a, b = team()
     a.run("INSERT INTO item (name) VALUES ('once')")

@@ -66,9 +66,9 @@ def answers(port: int) -> bool:
     return False
 
 
-@pytest.fixture
-def port(team: Team) -> Iterator[int]:
-    """The page of a user, served by the command."""
+@contextlib.contextmanager
+def served(team: Team) -> Iterator[int]:
+    """The page of a user, served by the command: its port."""
     port = free_port()
     arguments = [sys.executable, "-m", "bdc_pipeline", "share", "page", "--port", str(port)]
     arguments += ["--cache-dir", str(team.folder / "ann")]
@@ -84,6 +84,12 @@ def port(team: Team) -> Iterator[int]:
             said = process.stderr.read()
             process.wait(20)
     assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def port(team: Team) -> Iterator[int]:
+    with served(team) as port:
+        yield port
 
 
 def write(team: Team, sql: str) -> None:
@@ -110,8 +116,8 @@ def test_the_page_shows_how_the_database_stands_and_lets_one_act(team: Team, por
         page.goto(f"http://127.0.0.1:{port}/")
         follow_the_share(page, team)
         resolve_a_conflict(page, team)
+        mix_two_edits(page, team)
         set_the_interval(page)
-        page.screenshot(path="/tmp/page.png")
         clear_the_cache(page, team)
         browser.close()
     outside = {urlsplit(url).hostname for url in asked if not url.startswith("data:")} - {"127.0.0.1"}
@@ -176,6 +182,23 @@ def resolve_a_conflict(page: sync_api.Page, team: Team) -> None:
         light(page, "success")
         bob.sync()
         assert rows(bob)[0] == (1, "bolts", 2)
+
+
+def mix_two_edits(page: sync_api.Page, team: Team) -> None:
+    with team.user("bob") as bob:
+        bob.sync()
+        bob.execute("UPDATE stock SET name = 'fine nuts', quantity = 21 WHERE id = 2")
+        bob.flush()
+        write(team, "UPDATE stock SET name = 'wing nuts', quantity = 22 WHERE id = 2")
+        page.click("[data-part=sync]")
+        card = page.locator("[data-conflict]")
+        card.get_by_role("button", name="mine", exact=True).last.click()
+        card.get_by_role("button", name="Keep what is chosen above").click()
+        sync_api.expect(card).to_have_count(0)
+        page.click("[data-part=sync]")
+        light(page, "success")
+        bob.sync()
+        assert rows(bob)[1] == (2, "fine nuts", 22)
 
 
 def set_the_interval(page: sync_api.Page) -> None:

@@ -67,6 +67,19 @@ def test_a_cache_begins_with_a_snapshot_and_goes_on_from_there(team: Team, tmp_p
     c.cache.close()
 
 
+def test_a_snapshot_keeps_the_numbers_of_rows_without_a_key(team: Team, tmp_path: Path) -> None:
+    a, b = team()
+    a.script("CREATE TABLE loose (v)", "INSERT INTO loose (rowid, v) VALUES (1, 'x'), (5, 'y')")
+    a.run("DELETE FROM loose WHERE rowid = 1")
+    settle([a])
+    position = a.cache.snapshot(tmp_path / "s.db")
+    assert position is not None
+    load(b, tmp_path / "s.db", position)
+    b.run("UPDATE loose SET v = 'of B'")
+    alike([a, b])
+    assert a.run("SELECT rowid, v FROM loose") == [(5, "of B")]
+
+
 def test_a_machine_behind_the_horizon_keeps_what_it_has_written(team: Team, tmp_path: Path) -> None:
     a, b = team()
     a.script(
@@ -112,6 +125,20 @@ def test_a_snapshot_of_a_later_schema_brings_it_along(team: Team, tmp_path: Path
     alike([a, b])
     assert a.run("SELECT name, colour FROM item") == [("by B", "red"), ("two", "red")]
     assert a.run("SELECT * FROM mine") == [(5,)]
+
+
+def test_a_snapshot_that_is_older_takes_the_schema_back_and_the_log_brings_it_again(team: Team, tmp_path: Path) -> None:
+    a, b = team()
+    position = b.cache.snapshot(tmp_path / "s.db")
+    assert position == Position()
+    a.run("CREATE TABLE made (k TEXT PRIMARY KEY NOT NULL)")
+    a.run("INSERT INTO made VALUES ('x')")
+    alike([a, b])
+    b.run("INSERT INTO made VALUES ('pending')")
+    load(b, tmp_path / "s.db", position)
+    alike([a, b])
+    assert a.run("SELECT k FROM made ORDER BY k") == [("x",)]
+    assert [conflict.mine for conflict in b.cache.conflicts()] == [{"k": "pending"}]
 
 
 def test_rows_of_a_table_that_is_gone_wait_for_a_person(team: Team, tmp_path: Path) -> None:

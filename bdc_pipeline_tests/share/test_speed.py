@@ -110,6 +110,15 @@ def test_an_idle_sync_asks_the_share_once_and_500_rows_are_sent_in_few_operation
             share.operations()
         assert ann._service.sync(forced=False, view=False).light is Light.SUCCESS
         assert sum(one.operations().values()) == 1
+        for turn in range(3):  # as a program does it
+            with ann.transaction():
+                ann.executemany(
+                    "UPDATE stock SET quantity = ? WHERE id = ?", [(turn, number * 9) for number in range(500)]
+                )
+            ann.flush()
+            assert sum(one.operations().values()) <= 12
+        bob.sync()
+        two.operations()
         with ann.transaction():
             ann.executemany("UPDATE stock SET quantity = 7 WHERE id = ?", [(number * 9,) for number in range(500)])
         sent = ann._service.sync(forced=False, view=False)
@@ -122,6 +131,30 @@ def test_an_idle_sync_asks_the_share_once_and_500_rows_are_sent_in_few_operation
         assert sum(two.operations().values()) <= 12  # most of them side by side
         assert taken.milliseconds < 500
         assert bob.execute("SELECT count(*) FROM stock WHERE quantity = 7").fetchone() == (500,)
+
+
+@pytest.mark.parametrize("fault", ["gone", "link lost", "full"])
+def test_a_sync_that_fails_at_any_operation_sends_everything_once_with_the_next(
+    mounts: tuple[FuseShare, FuseShare], tmp_path: Path, fault: str
+) -> None:
+    one, two = mounts
+    with user(one, tmp_path) as ann, user(two, tmp_path) as bob:
+        lights = set()
+        for number in range(24):
+            ann.execute("UPDATE stock SET quantity = quantity + 1 WHERE id = 1")
+            ann.execute("INSERT INTO stock VALUES (?, 'new', 0)", (ROWS + number,))
+            one.set(fault=fault, after=number)
+            done = ann.sync()
+            assert done is not None
+            lights.add(done.light)
+            one.set(fault=None)
+            ann.flush()
+            bob.sync()
+            assert bob.execute("SELECT quantity FROM stock WHERE id = 1").fetchone() == (number + 1,)
+            assert bob.execute("SELECT count(*) FROM stock WHERE name = 'new'").fetchone() == (number + 1,)
+        assert Light.SUCCESS in lights
+        assert lights & {Light.OFFLINE, Light.FAILED} or fault == "link lost"
+        assert ann.history(1)[0].sentence == ""
 
 
 def test_where_locks_do_not_hold_the_plain_database_is_left_alone_until_it_is_written_anew(

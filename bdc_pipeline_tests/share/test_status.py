@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bdc_pipeline.share.background import next_wait
-from bdc_pipeline.share.cycle import pause
+from bdc_pipeline.share.cycle import last_common, pause
+from bdc_pipeline.share.model import Position
 from bdc_pipeline.share.page import facts
 from bdc_pipeline.share.status import (
     Light,
@@ -79,6 +80,24 @@ def test_a_share_that_is_away_is_tried_soon_and_then_less_often(
 def test_who_was_not_first_waits_longer_each_time_up_to_a_second() -> None:
     assert [pause(attempt, 1.0) for attempt in (1, 2, 3, 10)] == [0.05, 0.1, 0.2, 1.0]
     assert pause(10, 0.0) == 0
+
+
+@pytest.mark.parametrize("common", [None, *range(5, 13)])
+def test_the_last_segment_that_cache_and_log_both_have_is_found(common: int | None) -> None:
+    trail = {number: f"ours {number}".encode() for number in range(5, 13)}
+    asked = []
+
+    def position_at(sequence: int) -> Position | None:
+        asked.append(sequence)
+        if sequence > 10 and common is not None and common < 10:
+            return None  # the other log is shorter
+        ours = common is not None and sequence <= common
+        return Position(sequence, trail[sequence] if ours else b"theirs")
+
+    found = last_common(trail, position_at)
+    assert found == (None if common is None else Position(common, trail[common]))
+    assert len(asked) <= 4
+    assert last_common({}, position_at) is None
 
 
 def test_what_is_noted_is_read_by_others_and_losing_it_loses_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from bdc_pipeline.definitions import build_defs
 from bdc_pipeline.running import RANGE_END, RANGE_START
 from bdc_pipeline.sources.properties import assets
 from bdc_pipeline.sources.properties import tables as t
-from bdc_pipeline.sources.properties.automation import SCHEDULES, properties_daily
 from bdc_pipeline.sources.properties.places import places
 from bdc_pipeline.warehouse.io_manager import KEY
 from bdc_pipeline_tests.sources.properties.syncing import Copy, copying
@@ -116,12 +115,3 @@ def test_what_cannot_be_used_fails_with_a_sentence(
         assert data is not None
         assert data.description is not None
         assert sentence in data.description
-
-
-def test_the_schedule_is_off_until_somebody_switches_it_on_and_does_all_municipalities_in_one_run() -> None:
-    assert [schedule.default_status for schedule in SCHEDULES] == [dg.DefaultScheduleStatus.STOPPED]
-    defs = build_defs()
-    schedule = defs.resolve_schedule_def(properties_daily.name)
-    tick = schedule.evaluate_tick(dg.build_schedule_context(repository_def=defs.get_repository_def()))
-    [request] = tick.run_requests or []
-    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("0101", "0350")
