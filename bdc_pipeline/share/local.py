@@ -75,6 +75,10 @@ class Drained(Protocol):
         """The order of their values."""
 
     @property
+    def statements(self) -> tuple[str, ...]:
+        """What makes their tables."""
+
+    @property
     def number(self) -> int:
         """Counts up with every row; what is at or below the last one entered is known."""
 
@@ -277,7 +281,7 @@ class Cache:
 
     def enter(self, drained: Drained, rules: Rules, now: int) -> Applied:
         """Takes rows that older programs wrote into the share's plain database as edits made here, once."""
-        tally, rows = resolving.enter(self._store, drained.changes, drained.columns, drained.number, rules, now)
+        tally, rows = resolving.enter(self._store, drained, rules, now)
         return Applied(self.position.sequence, False, rows == 0, rows, tally.conflicts, tally.parked, tally.renumbered)  # noqa: FBT003
 
     # -- whole ------------------------------------------------------------------------------------------------

@@ -48,8 +48,8 @@ class Drained(msgspec.Struct, frozen=True, array_like=True):
     """What older programs wrote into the plain database. `number` is the last claim's; a cache that has them keeps it.
 
     A change's `base` is the view's position when it was written, its rows have the columns in `columns`, its
-    `decision` is "inserted" where the row was not there before. `statements` make the
-    tables that an older program has made there, for a cache that does not have them yet.
+    `decision` is "inserted" where the row was not there before. `statements` make these tables as they are there, for a cache
+    that does not have a table yet that an older program has made, or a column.
     """
 
     number: int
@@ -161,8 +161,10 @@ def claimed(db: sqlite3.Connection, client: str, stored: int) -> Drained | None:
         columns[table] = content.columns
         decision = "inserted" if content.inserted else None
         changes.append(Change(table, content.key, base, content.row, at, Stamp(at, 0, "older program"), decision))
-    made = db.execute("SELECT sql FROM _sync_made ORDER BY rowid").fetchall()
-    return Drained(rows[-1][0], columns, tuple(changes), tuple(sql for (sql,) in made))
+    made = db.execute("SELECT name, sql FROM _sync_made ORDER BY rowid").fetchall()
+    present = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY rowid").fetchall()
+    statements = dict(made) | {name: sql for name, sql in present if name in columns}
+    return Drained(rows[-1][0], columns, tuple(changes), tuple(statements.values()))
 
 
 def forget_claimed(db: sqlite3.Connection, client: str, stored: int) -> bool:

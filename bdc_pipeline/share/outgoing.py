@@ -9,6 +9,7 @@ from bdc_pipeline.share import clock, dirty
 from bdc_pipeline.share.audit import key_text
 from bdc_pipeline.share.capture import ABSENT, PRESENT, Captured
 from bdc_pipeline.share.dirty import Local
+from bdc_pipeline.share.errors import CacheError
 from bdc_pipeline.share.model import Change, Key, Row, Segment, Stamp
 from bdc_pipeline.share.rows import same
 from bdc_pipeline.share.rules import Rules
@@ -81,6 +82,11 @@ def _readable(store: Store, one: Captured, limit: int) -> list[Local]:
 
 def _change(store: Store, local: Local, updated_at: int, client: str) -> Change:
     table = local.captured.table
+    if any(isinstance(value, bytes) for value in local.key) and dirty.find(store.db, local.captured, local.key) is None:
+        raise CacheError(
+            f"A key of table {table.name} is text that is not UTF-8: {local.key!r}. Correct or delete that row; until then "
+            "nothing is sent from here."
+        )
     version = store.db.execute(
         "SELECT sequence FROM _sync_version WHERE tbl = ? AND key = ?", [table.name, key_text(local.key)]
     ).fetchone()

@@ -1,7 +1,9 @@
 """Edits that come from elsewhere than a program on this machine: a person's decision, and rows that older programs wrote."""
 
+from __future__ import annotations
+
 import sqlite3
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from bdc_pipeline.share import audit, dirty
 from bdc_pipeline.share.apply import Circumstances, Incoming, Merge, Tally
@@ -13,8 +15,12 @@ from bdc_pipeline.share.model import Change, Stamp
 from bdc_pipeline.share.outgoing import realign, when
 from bdc_pipeline.share.rows import upsert_sql
 from bdc_pipeline.share.rules import Image, Rules
+from bdc_pipeline.share.schema import after, run
 from bdc_pipeline.share.store import Store, silenced
 from bdc_pipeline.share.tables import bare, quoted
+
+if TYPE_CHECKING:
+    from bdc_pipeline.share.local import Drained
 
 
 def resolve(store: Store, number: int, choice: str | Image | None) -> None:
@@ -70,32 +76,26 @@ def _store(
 # -- rows that older programs wrote ----------------------------------------------------------------------------
 
 
-def enter(
-    store: Store,
-    changes: Iterable[Change],
-    columns: dict[str, tuple[str, ...]],
-    number: int,
-    rules: Rules,
-    now: int,
-) -> tuple[Tally, int]:
+def enter(store: Store, drained: Drained, rules: Rules, now: int) -> tuple[Tally, int]:
     """Take rows written into the share's plain database as edits made here; what happened to them, and how many were new.
 
     Such a row was written upon the content at `base`. Where the log or this machine has changed the row since, the rule of its
     table decides, with no base to go by.
     """
-    with store.transaction(now) as captured:
-        if number <= int(store.get("cache.outbox") or 0):
+    with store.transaction(now) as known:
+        if drained.number <= int(store.get("cache.outbox") or 0):
             return Tally(), 0
-        store.put("cache.outbox", number)
+        store.put("cache.outbox", drained.number)
+        captured, columns = _completed(store, known, drained), drained.columns
         where = Circumstances(store.position.sequence, "outbox", rules, now, store.offset, store.client)
         merge = Merge(store.db, captured, where)
         entered = 0
         pending: list[Local] = []
-        for change in changes:
+        for change in drained.changes:
             one = captured.get(change.table)
-            if one is None or not set(columns[change.table]) <= set(one.table.columns):
+            if one is None or not _fits(one, columns[change.table]):
                 raise CacheError(
-                    f"an older program wrote rows of table {change.table}, which is not known here; sync first"
+                    f"An older program wrote rows of table {change.table} with columns that are not known here; sync first."
                 )
             here = dirty.find(store.db, one, change.key)
             pending += [here] if here else []
@@ -110,11 +110,24 @@ def enter(
         return merge.tally, entered
 
 
+def _completed(store: Store, captured: dict[str, Captured], drained: Drained) -> dict[str, Captured]:
+    """Make the tables and columns here that an older program has made there."""
+    lacking = {name for name, columns in drained.columns.items() if not _fits(captured.get(name), columns)}
+    if not lacking:
+        return captured
+    run(store.db, [sql for sql in drained.statements if after((), [sql])[0].name in lacking])
+    return store.follow(published=False)
+
+
+def _fits(one: Captured | None, columns: tuple[str, ...]) -> bool:
+    return one is not None and set(columns) <= set(one.table.columns)
+
+
 def _keep_base(store: Store, here: Local) -> None:
     """A row that was pending before, and still is, has the base that the log has, not the one that it was merged upon."""
-    if after := dirty.find(store.db, here.captured, here.key):
-        after.state, after.base = here.state, here.base
-        dirty.note(store.db, after)
+    if found := dirty.find(store.db, here.captured, here.key):
+        found.state, found.base = here.state, here.base
+        dirty.note(store.db, found)
 
 
 def _enter(

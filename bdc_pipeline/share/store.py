@@ -13,7 +13,7 @@ from bdc_pipeline.share.capture import Captured, doubt, install, note_unknown, r
 from bdc_pipeline.share.errors import CacheError
 from bdc_pipeline.share.model import Position, Stamp, Value
 from bdc_pipeline.share.schema import Migrations, Schema, SchemaBlocked, between, read_schema, schema_hash
-from bdc_pipeline.share.tables import Table, quoted, trigger_targets
+from bdc_pipeline.share.tables import Table, quoted, text_or_bytes, trigger_targets
 
 BUSY_MS = 60_000
 """How long a transaction here waits for a program that writes."""
@@ -30,6 +30,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     The log holds the rows that cascades have deleted; running them again would delete what others have kept.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
+    db.text_factory = text_or_bytes
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = OFF")

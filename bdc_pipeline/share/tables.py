@@ -84,6 +84,14 @@ class Table(msgspec.Struct, frozen=True, dict=True):
         return tuple(value for column, value in zip(self.columns, row, strict=True) if column not in self.key)
 
 
+def text_or_bytes(raw: bytes) -> str | bytes:
+    """Text as it is read. What a program has written as text in another encoding than UTF-8 is bytes, and travels as a blob."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
 def quoted(name: str) -> str:
     """An identifier as SQL takes it, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'

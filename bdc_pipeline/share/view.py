@@ -29,7 +29,7 @@ from bdc_pipeline.share.model import Change, Position, Segment
 from bdc_pipeline.share.outbox import Drained
 from bdc_pipeline.share.sealing import Key
 from bdc_pipeline.share.start import Share
-from bdc_pipeline.share.tables import Table, listed, quoted, read_tables
+from bdc_pipeline.share.tables import Table, listed, quoted, read_tables, text_or_bytes
 from bdc_pipeline.share.worker import Worker
 
 __all__ = ["ViewUpdate", "rebuild_view", "refresh_view", "update", "update_view"]
@@ -248,6 +248,8 @@ def _redefine(db: sqlite3.Connection, segment: Segment) -> dict[str, Table]:
         try:
             db.execute(statement)
         except sqlite3.Error as error:
+            if str(error).startswith("duplicate column name"):
+                continue  # an older program added it here; it has gone through the log and come back
             raise ShareError(
                 f"The database on the share cannot take the change of schema in segment {segment.sequence} ({error}): rebuild it."
             ) from error
@@ -321,6 +323,7 @@ def _opened(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[sq
     try:
         db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
         db.set_progress_handler(alive, 100_000)
+        db.text_factory = text_or_bytes
         db.execute("PRAGMA foreign_keys = OFF")
         yield db
     except sqlite3.OperationalError as error:

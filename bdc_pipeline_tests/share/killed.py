@@ -19,6 +19,9 @@ from bdc_pipeline.share import cycle, database, tend
 from bdc_pipeline.share.database import SharedDatabase
 from bdc_pipeline.share.errors import ShareError
 
+FOUGHT = 3
+"""Rows that all clients write to: by the number in a key, which row it was written to."""
+
 LONGEST = 0.3
 """Seconds that a life goes on: one in four from its birth, the others from when the database is open."""
 
@@ -28,10 +31,12 @@ def live(share: Path, cache: Path, name: str, acknowledged: int, born: int) -> N
     with SharedDatabase(share, enable_cache=True, cache_directory=cache, user=name, background=False) as db:
         os.write(born, b"!")
         while True:
-            key = f"{name}-{time.time_ns()}"
+            number = time.time_ns()
+            key = f"{name}-{number}"
             with db.transaction() as connection:
                 connection.execute("INSERT INTO notes VALUES (?, ?)", (key, name))
                 connection.execute("UPDATE counters SET number = number + 1 WHERE name = ?", (name,))
+                connection.execute("UPDATE fought SET last = ? WHERE id = ?", (key, number % FOUGHT))
             os.write(acknowledged, f"{key}\n".encode())
             with contextlib.suppress(ShareError):
                 db.sync()

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from bdc_pipeline import settings
+from bdc_pipeline.share.segment import decode
 from bdc_pipeline.share.status import Light
+from bdc_pipeline_tests.share.killed import FOUGHT
 from bdc_pipeline_tests.share.users import Team, rows
 
 NAMES = ("ann", "bob", "eve")
@@ -22,6 +24,21 @@ def is_whole(path: Path) -> bool:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         found: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
     return found == "ok"
+
+
+LOST = (
+    "SELECT json_extract(mine, '$.last') FROM _sync_audit UNION SELECT json_extract(theirs, '$.last') FROM _sync_audit"
+)
+
+
+def in_the_log(team: Team) -> set[str]:
+    """Every value of the rows that all write to, in whatever segment."""
+    log = sorted((team.place / "app.db.sync" / "log").glob("*.seg"))
+    segments = [decode(file.read_bytes(), None) for file in log]
+    batches = [segment.batch for segment in segments]
+    assert len(batches) == len(set(batches))
+    changes = [change for segment in segments for change in segment.changes if change.table == "fought"]
+    return {str(change.row[1]) for change in changes if change.row}
 
 
 @pytest.mark.slow
@@ -36,6 +53,9 @@ def test_clients_that_are_killed_at_any_moment_lose_nothing_and_agree(
     team.plain("CREATE TABLE counters (name TEXT PRIMARY KEY, number INTEGER)")
     for name in NAMES:
         team.plain("INSERT INTO counters VALUES (?, 0)", name)
+    team.plain("CREATE TABLE fought (id INTEGER PRIMARY KEY, last TEXT)")
+    for number in range(FOUGHT):
+        team.plain("INSERT INTO fought VALUES (?, NULL)", number)
     module = "bdc_pipeline_tests.share.killed"
     processes = [
         subprocess.Popen(
@@ -64,4 +84,10 @@ def test_clients_that_are_killed_at_any_moment_lose_nothing_and_agree(
         numbers = dict(counters[0])
         assert numbers == {name: sum(key.startswith(f"{name}-") for key in there) for name in NAMES}
         assert all(is_whole(user.path) for user in users)
+        fights = [rows(user, "SELECT * FROM fought ORDER BY id") for user in users]
+        assert fights[0] == fights[1] == fights[2] == team.plain("SELECT * FROM fought ORDER BY id")
+        # what a client wrote last to a row reached the log, or lost to another, which the audit tells
+        told = in_the_log(team) | {str(row[0]) for user in users for row in rows(user, LOST)}
+        last = {(key.split("-")[0], int(key.split("-")[1]) % FOUGHT): key for key in there}
+        assert set(last.values()) <= told
     assert is_whole(team.share)

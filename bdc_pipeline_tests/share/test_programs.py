@@ -12,7 +12,7 @@ from bdc_pipeline.share.errors import CacheError, Offline, ShareError
 from bdc_pipeline.share.service import Service
 from bdc_pipeline.share.status import Light
 from bdc_pipeline_tests.share import users
-from bdc_pipeline_tests.share.fleet import Team, alike, gathered
+from bdc_pipeline_tests.share.fleet import Team, alike, gathered, settle
 
 TOUCHED = (
     "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT, updated_at TEXT)",
@@ -77,6 +77,29 @@ def test_a_number_that_becomes_another_type_while_it_is_published_is_still_pendi
     assert b.run("SELECT typeof(value) FROM loose") == [("real",)]
 
 
+def test_text_in_another_encoding_arrives_byte_for_byte_and_blocks_nothing(team: Team) -> None:
+    a, b = team()
+    a.run("UPDATE note SET text = CAST(x'e5626c65' AS TEXT) WHERE id = 1")
+    a.run("INSERT INTO note (text) VALUES ('a' || char(0) || 'b')")
+    settle([a, b])
+    b.run("INSERT INTO note (text) VALUES ('more')")
+    settle([a, b])
+    assert b.run("SELECT hex(text) FROM note ORDER BY id") == a.run("SELECT hex(text) FROM note ORDER BY id")
+    assert b.run("SELECT hex(text) FROM note WHERE id = 1") == [("E5626C65",)]
+
+
+def test_a_key_in_another_encoding_is_told(team: Team) -> None:
+    a, b = team()
+    a.run("CREATE TABLE named (name TEXT PRIMARY KEY NOT NULL)")
+    a.run("INSERT INTO named VALUES (CAST(x'e5' AS TEXT))")
+    a.run("CREATE TABLE keyed (name BLOB PRIMARY KEY NOT NULL)")
+    a.run("INSERT INTO keyed VALUES (x'e5')")
+    with pytest.raises(CacheError, match="of table named is text that is not UTF-8"):
+        a.sync()
+    a.run("DELETE FROM named")
+    alike([a, b])
+
+
 REBUILT = (
     "CREATE TABLE copy (id INTEGER PRIMARY KEY, text TEXT, updated_at TEXT)",
     "INSERT INTO copy SELECT * FROM note WHERE id <> 2",
@@ -134,6 +157,32 @@ def test_what_older_programs_write_to_a_database_restored_from_a_copy_is_taken(s
         texts = users.rows(ann, "SELECT text FROM note ORDER BY id")
         assert texts == [("first",), ("one",), ("two",), ("three",)]
         assert shared.plain("SELECT text FROM note ORDER BY id") == texts
+
+
+def test_tables_and_columns_that_older_programs_make_reach_the_users_with_their_rows(shared: users.Team) -> None:
+    with shared.user("ann") as ann, shared.user("bob") as bob:
+        ann.sync()
+        shared.plain("CREATE TABLE made (id INTEGER PRIMARY KEY, v)")
+        shared.plain("INSERT INTO made (v) VALUES ('m')")
+        shared.plain("ALTER TABLE note ADD COLUMN colour TEXT DEFAULT 'red'")
+        shared.plain("UPDATE note SET colour = 'blue'")
+        done = [user.sync() for user in (ann, bob, ann)]
+        assert [(one.light, one.sentence) for one in done if one] == [(Light.SUCCESS, "")] * 3
+        for user in (ann, bob):
+            assert users.rows(user, "SELECT * FROM made") == [(1, "m")]
+            assert users.rows(user, "SELECT text, colour FROM note") == [("first", "blue")]
+        bob.execute("UPDATE note SET colour = 'green'")
+        done = [user.sync() for user in (bob, ann)]
+        assert [(one.light, one.sentence) for one in done if one] == [(Light.SUCCESS, "")] * 2
+        assert shared.plain("SELECT text, colour FROM note") == [("first", "green")]
+
+
+def test_text_of_older_programs_in_another_encoding_blocks_nothing(shared: users.Team) -> None:
+    with shared.user("ann") as ann:
+        ann.sync()
+        shared.plain("INSERT INTO note (id, text) VALUES (2, CAST(x'e5' AS TEXT)), (3, 'more')")
+        assert ann.sync().sentence == ""  # type: ignore[union-attr]
+        assert users.rows(ann, "SELECT id, hex(text) FROM note WHERE id > 1") == [(2, "E5"), (3, "6D6F7265")]
 
 
 def test_a_share_that_was_begun_anew_is_taken_by_a_rebuild_with_what_is_pending(shared: users.Team) -> None:
