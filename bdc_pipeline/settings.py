@@ -133,7 +133,9 @@ BDC_SLOW = Setting(
     "BDC_SLOW", "", "After how long a run is slow, whatever is usual, by source: `dmr=5s, sonar=10m`; empty for none"
 )
 BDC_OWNERS = Setting(
-    "BDC_OWNERS", "", "Who owns the assets in Dagster, with commas: mail addresses or `team:NAME`; empty for a team a source"
+    "BDC_OWNERS",
+    "",
+    "Who owns the assets in Dagster, with commas: mail addresses or `team:NAME`; empty for a team a source",
 )
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "", "Where Dagster records runs; with it set, `bdc-pipeline sync` records its runs there too"

@@ -1,15 +1,12 @@
 """From dirty rows to a segment, and from the segment that has arrived in the log back to clean rows."""
 
-import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 
 from bdc_pipeline.share import clock, dirty
 from bdc_pipeline.share.audit import key_text
 from bdc_pipeline.share.capture import ABSENT, PRESENT, Captured
 from bdc_pipeline.share.dirty import Local
-from bdc_pipeline.share.errors import CacheError
 from bdc_pipeline.share.model import Change, Key, Row, Segment, Stamp
 from bdc_pipeline.share.rows import same
 from bdc_pipeline.share.rules import Rules
@@ -63,30 +60,23 @@ def _changes(store: Store, captured: dict[str, Captured], rules: Rules, limit: i
             yield _change(store, local, when(local, rules, offset, now), client)
 
 
-def _readable(store: Store, one: Captured, limit: int) -> list[Local]:
-    """The dirty rows of a table; rows whose text is not UTF-8 wait, and are told about, and hold up no others."""
-    try:
-        return list(dirty.read(store.db, one, limit))
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error):
-            raise
-        store.put(
-            "cache.unreadable", f"rows of {one.table.name} wait here, since they cannot be read: {error}; store blobs"
-        )
-    found: list[Local] = []
-    for key in store.db.execute(f"SELECT {', '.join(one.keys)} FROM {one.dirty} LIMIT ?", [limit]).fetchall():
-        with suppress(sqlite3.OperationalError):
-            found += [local] if (local := dirty.find(store.db, one, key)) else []
-    return found
+def _readable(store: Store, one: Captured, limit: int) -> Iterator[Local]:
+    """The dirty rows of a table; those whose key is text that is not UTF-8 wait, and are told about, and hold up no others."""
+    for local in dirty.read(store.db, one):
+        if limit <= 0:
+            return
+        if any(isinstance(value, bytes) for value in local.key) and dirty.find(store.db, one, local.key) is None:
+            told = (
+                f"a row of {one.table.name} waits here, since its key {local.key!r} is text that is not UTF-8: mend it"
+            )
+            store.put("cache.unreadable", told)
+            continue
+        limit -= 1
+        yield local
 
 
 def _change(store: Store, local: Local, updated_at: int, client: str) -> Change:
     table = local.captured.table
-    if any(isinstance(value, bytes) for value in local.key) and dirty.find(store.db, local.captured, local.key) is None:
-        raise CacheError(
-            f"A key of table {table.name} is text that is not UTF-8: {local.key!r}. Correct or delete that row; until then "
-            "nothing is sent from here."
-        )
     version = store.db.execute(
         "SELECT sequence FROM _sync_version WHERE tbl = ? AND key = ?", [table.name, key_text(local.key)]
     ).fetchone()

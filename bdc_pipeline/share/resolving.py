@@ -105,9 +105,25 @@ def enter(store: Store, drained: Drained, rules: Rules, now: int) -> tuple[Tally
             merge.on_top()
         for here in pending:
             _keep_base(store, here)
+        for change in drained.changes:
+            _send_again(store, captured[change.table], change, columns[change.table])
         for one in captured.values():
             store.db.execute(f"DELETE FROM {one.journal}")
         return merge.tally, entered
+
+
+def _send_again(store: Store, one: Captured, change: Change, columns: tuple[str, ...]) -> None:
+    """A row that was not taken is published as the log has it, since the plain database has the other until it comes again."""
+    now = dirty.current(store.db, one.table, change.key)
+    row = None if change.row is None else realign(one, columns, change.row, now or bare(store.db, one.table))
+    if row == now or dirty.find(store.db, one, change.key) is not None:
+        return
+    version = store.db.execute(
+        "SELECT updated_at, millis, counter, client FROM _sync_version WHERE tbl = ? AND key = ?",
+        [one.table.name, key_text(change.key)],
+    ).fetchone() or (0, 0, 0, "")
+    stamp = Stamp(version[1] or 0, version[2] or 0, version[3] or "")
+    dirty.note(store.db, Local(one, change.key, UNKNOWN, None, now, (version[0] or 0) - store.offset, stamp))
 
 
 def _completed(store: Store, captured: dict[str, Captured], drained: Drained) -> dict[str, Captured]:

@@ -230,18 +230,20 @@ def test_an_edit_taken_back_is_taken_back_though_its_publisher_never_heard_that_
     assert names(b) == ["one", "two"]
 
 
-def test_a_row_whose_text_is_not_utf_8_waits_alone(team: Team) -> None:
+def test_a_row_whose_key_is_not_utf_8_waits_alone(team: Team) -> None:
     a, b = team()
-    a.run("UPDATE item SET name = CAST(x'ff' AS TEXT) WHERE id = 1")
-    a.run("UPDATE item SET name = 'fine' WHERE id = 2")
-    a.sync()
+    a.run("CREATE TABLE named (name TEXT PRIMARY KEY NOT NULL)")
+    a.run("INSERT INTO named VALUES (CAST(x'e5' AS TEXT)), ('fine')")
+    a.run("CREATE TABLE keyed (name BLOB PRIMARY KEY NOT NULL)")
+    a.run("INSERT INTO keyed VALUES (x'e5')")
+    a.sync(limit=1)
     b.sync()
-    assert names(b) == ["fine", "one"]
+    assert b.run("SELECT name FROM named UNION ALL SELECT name FROM keyed") == [("fine",), (b"\xe5",)]
     assert a.cache.pending() == 1
-    assert "cannot be read" in (a.cache.state().problem or "")
-    a.run("UPDATE item SET name = 'mended' WHERE id = 1")
+    assert "is text that is not UTF-8" in (a.cache.state().problem or "")
+    a.run("UPDATE named SET name = 'mended' WHERE name <> 'fine'")
     alike([a, b])
-    assert names(b) == ["fine", "mended"]
+    assert b.run("SELECT name FROM named") == [("fine",), ("mended",)]
     assert a.cache.state().problem is None
 
 

@@ -88,18 +88,6 @@ def test_text_in_another_encoding_arrives_byte_for_byte_and_blocks_nothing(team:
     assert b.run("SELECT hex(text) FROM note WHERE id = 1") == [("E5626C65",)]
 
 
-def test_a_key_in_another_encoding_is_told(team: Team) -> None:
-    a, b = team()
-    a.run("CREATE TABLE named (name TEXT PRIMARY KEY NOT NULL)")
-    a.run("INSERT INTO named VALUES (CAST(x'e5' AS TEXT))")
-    a.run("CREATE TABLE keyed (name BLOB PRIMARY KEY NOT NULL)")
-    a.run("INSERT INTO keyed VALUES (x'e5')")
-    with pytest.raises(CacheError, match="of table named is text that is not UTF-8"):
-        a.sync()
-    a.run("DELETE FROM named")
-    alike([a, b])
-
-
 REBUILT = (
     "CREATE TABLE copy (id INTEGER PRIMARY KEY, text TEXT, updated_at TEXT)",
     "INSERT INTO copy SELECT * FROM note WHERE id <> 2",
@@ -175,6 +163,22 @@ def test_tables_and_columns_that_older_programs_make_reach_the_users_with_their_
         done = [user.sync() for user in (bob, ann)]
         assert [(one.light, one.sentence) for one in done if one] == [(Light.SUCCESS, "")] * 2
         assert shared.plain("SELECT text, colour FROM note") == [("first", "green")]
+
+
+def test_a_row_of_an_older_program_that_waits_for_a_person_is_in_the_plain_database_as_in_the_log(
+    shared: users.Team,
+) -> None:
+    shared.plain("CREATE UNIQUE INDEX once ON note (text)")
+    shared.plain("INSERT INTO note VALUES (2, 'second', '')")
+    with shared.user("ann") as ann:
+        ann.sync()
+        shared.plain("UPDATE OR REPLACE note SET text = 'second' WHERE id = 1")
+        ann.execute("UPDATE note SET updated_at = 'by ann' WHERE id = 2")
+        for _ in range(3):
+            ann.sync()
+        assert [conflict.mine for conflict in ann.conflicts()] == [{"id": 1, "text": "second", "updated_at": "now"}]
+        assert users.rows(ann, "SELECT * FROM note") == [(1, "first", "now"), (2, "second", "by ann")]
+        assert shared.plain("SELECT * FROM note") == users.rows(ann, "SELECT * FROM note")
 
 
 def test_text_of_older_programs_in_another_encoding_blocks_nothing(shared: users.Team) -> None:

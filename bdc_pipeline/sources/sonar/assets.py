@@ -193,7 +193,9 @@ def fetch_customers(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]
     yield from _fetch(sonar, plan, t.OF_CUSTOMERS)
 
 
-@dg.op(out=outs(t.OF_INVENTORY), pool=POOL, description="Fetches inventory items and their fields, many pages at a time")
+@dg.op(
+    out=outs(t.OF_INVENTORY), pool=POOL, description="Fetches inventory items and their fields, many pages at a time"
+)
 def fetch_inventory(sonar: SonarResource, plan: Plan) -> Iterator[dg.Output[Any]]:
     """One stream fills all their tables."""
     yield from _fetch(sonar, plan, t.OF_INVENTORY)
