@@ -5,6 +5,7 @@ Exit status: 0 done and in step; 1 not in step, or something failed or has to be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -27,6 +28,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 WATCH_SECONDS = 0.2
 """How often `watch` looks for something new to tell."""
+
+LAST_SECONDS = 5.0
+"""How long `watch` tries to send what waits when it ends; a share that hangs ends it as well, by its deadlines."""
 
 
 @click.group("share")
@@ -184,13 +188,18 @@ def _show(found: Status) -> None:
     "-i", "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two syncs; kept for this cache."
 )
 def watch(**options: Any) -> None:
-    """Syncs a database at its interval until Ctrl-C, with a line for each sync that moves something."""
+    """Syncs a database at its interval until Ctrl-C, with a line for each sync that moves something.
+
+    What was written just before the end is sent as well, if the share answers; what still waits is told, with status 1.
+    """
     stop_on_signals()
     with _told(), _service(options, make=True) as service:
         if options["interval"] is not None:
             service.set_interval(options["interval"])
         click.echo(f"Syncing {service.config.share} every {service.interval:g} s; Ctrl-C ends it.", err=True)
         _watch(service)
+        waiting = _sent_last(service)
+    sys.exit(MISSING if waiting else COMPLETE)
 
 
 def _watch(service: Service) -> None:
@@ -213,6 +222,22 @@ def _watch(service: Service) -> None:
         pass
     finally:
         background.stop()
+
+
+def _sent_last(service: Service) -> int:
+    """Sends what was written after the last sync, and tells what still waits; returns how many writes that are.
+
+    A share that was away just now is not asked again, and a second Ctrl-C leaves the rest to the next sync.
+    """
+    from bdc_pipeline.share.errors import ShareError  # noqa: PLC0415
+    from bdc_pipeline.share.status import Light, writes_not_sent  # noqa: PLC0415
+
+    if service.pending and service.status().light is not Light.OFFLINE:
+        with contextlib.suppress(ShareError, KeyboardInterrupt):
+            click.echo(f"{time.strftime('%H:%M:%S')} {_line(service.flush(LAST_SECONDS))}")
+    if waiting := service.pending:
+        click.echo(f"{writes_not_sent(waiting, service.path)} The next sync sends what waits.", err=True)
+    return waiting
 
 
 @share.command("conflicts", context_settings=HELP)

@@ -214,7 +214,7 @@ class Frame:
         return serve
 
     async def _serve(self, source: Source, request: Request, send: Send) -> None:
-        stats = self.stats
+        stats, began = self.stats, time.monotonic()
         stats.authorized = "authorization" in request.headers
         body = await request.body()
         call = source.read(request, body)
@@ -228,20 +228,26 @@ class Frame:
                 call = self._over_limit(call)
             else:
                 fault = self.faults.draw(call.label)
-        if self.options.latency_ms:
-            await asyncio.sleep(self.options.latency_ms / 1000)
-        if fault is not None and not isinstance(call, Answer):
+        if isinstance(call, Answer):
+            await self._wait(began)
+            await self._send(call, send)
+            return
+        if fault is not None:
+            await self._wait(began)
             stats.faults[fault.kind] += 1
             await self._serve_fault(fault, call, request, send)
             return
-        if isinstance(call, Answer):
-            await self._send(call, send)
-            return
         answer = call.answer()
+        await self._wait(began)
         # Some APIs count requests themselves
         stats.rate_limited += answer.status == 429
         await self._send(answer, send)
         source.served(call)
+
+    async def _wait(self, began: float) -> None:
+        """Waits until the latency is over. What it takes to make an answer is part of it, as with any server."""
+        if self.options.latency_ms:
+            await asyncio.sleep(max(0.0, began + self.options.latency_ms / 1000 - time.monotonic()))
 
     def _over_limit(self, call: Call) -> Answer:
         if self.options.rate_limit_status == 200:

@@ -6,7 +6,7 @@ import errno
 
 from bdc_pipeline.share.errors import Offline, ShareError
 
-__all__ = ["GONE", "NO_LINKS", "Ambiguous", "Refused", "Taken", "told", "told_of_link"]
+__all__ = ["GONE", "NO_LINKS", "Ambiguous", "Refused", "Taken", "Unseen", "told", "told_of_link"]
 
 GONE = frozenset(
     getattr(errno, name)
@@ -39,6 +39,10 @@ class Refused(ShareError):  # noqa: N818  (the share's answer, not a mistake)
 
 class Taken(ShareError):  # noqa: N818
     """The name is there already: another client was first (or the share repeated a call of ours that had succeeded)."""
+
+
+class Unseen(ShareError):  # noqa: N818
+    """Nothing was published: the file that was to be there before it is not, or may be another than the one that was seen."""
 
 
 class Ambiguous(Offline):

@@ -22,10 +22,11 @@ from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from bdc_pipeline.share.answers import GONE, Refused, told, told_of_link
+from bdc_pipeline.share.answers import GONE, Refused, Unseen, told, told_of_link
+from bdc_pipeline.share.attributes import attributes
 from bdc_pipeline.share.errors import Offline, ShareError
 
-__all__ = ["Counts", "FileStat", "Files", "ShareFiles"]
+__all__ = ["Before", "Counts", "FileStat", "Files", "ShareFiles"]
 
 T = TypeVar("T")
 
@@ -40,6 +41,9 @@ CHUNK = 1 << 20
 
 LARGEST = 512 << 20
 """Bytes that `read` takes; larger files are fetched to the disk."""
+
+O_PATH = getattr(os, "O_PATH", 0)
+"""Opens a place without opening what is there (Linux), of which the share is told nothing."""
 
 HELD_SECONDS = 300.0
 """How long a folder is held open: after that, one that was replaced on the server is noticed."""
@@ -78,6 +82,15 @@ class FileStat(msgspec.Struct, frozen=True):
     mtime_ms: int
 
 
+class Before(msgspec.Struct, frozen=True):
+    """A file that has to be there when another is published: its size in bytes, and when it was written at the latest,
+    in ms since 1970 by the share's clock."""
+
+    path: str
+    size: int
+    latest_ms: int
+
+
 class Files(Protocol):
     """What the log and its companions ask of a share; paths are relative to its folder, like `log/0000000001.seg`.
 
@@ -98,10 +111,10 @@ class Files(Protocol):
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         """The contents of several files, read side by side; None for those that are not there."""
 
-    def publish(self, path: str, data: bytes) -> int | None:
+    def publish(self, path: str, data: bytes, before: Before | None = None) -> int | None:
         """Give `data` the name `path` unless it is taken; returns the share's clock minus ours in ms.
 
-        Raises `Taken` and `Ambiguous`.
+        Raises `Taken` and `Ambiguous`; `Unseen` where `before`, a file of the same folder, is not there as described.
         """
 
     def publish_file(self, path: str, source: Path) -> int | None:
@@ -137,6 +150,7 @@ class ShareFiles:
         self._alive = alive
         self._held: dict[str, tuple[int, float]] = {}
         self._stale = False
+        self._pinned = ""
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -189,9 +203,9 @@ class ShareFiles:
                 self._count(counts, 0)
             self._count(Counts(), max((counts.operations for counts in tallies), default=0))
 
-    def publish(self, path: str, data: bytes) -> int | None:
+    def publish(self, path: str, data: bytes, before: Before | None = None) -> int | None:
         """Give `data` the name `path` unless it is taken; returns the share's clock minus ours in ms."""
-        return self._publish(path, lambda descriptor: self._write(descriptor, data))
+        return self._publish(path, lambda descriptor: self._write(descriptor, data), before)
 
     def publish_file(self, path: str, source: Path) -> int | None:
         """Like `publish`, from a local file of any size."""
@@ -301,20 +315,57 @@ class ShareFiles:
                 size += len(part)
         return size
 
-    def _publish(self, path: str, write: Callable[[int], None]) -> int | None:
-        temporary, offset_ms = self._written(path, write)
-        source, tail = self._place(temporary)
-        try:
-            # The new name by its whole path: in a folder that was moved away it would be read by nobody
-            self._call(os.link, tail, self.root / path, src_dir_fd=source)
-        except OSError as error:
-            self._stale = self._stale or error.errno in {*GONE, errno.ENOENT}
-            raise told_of_link(error, self.root / path) from error
-        finally:
-            self._remove_quietly(temporary)
+    def _publish(self, path: str, write: Callable[[int], None], before: Before | None = None) -> int | None:
+        with contextlib.ExitStack() as pins:
+            temporary, offset_ms = self._written(path, write, pins)
+            try:
+                self._link(temporary, path, before)
+            except OSError as error:
+                self._stale = self._stale or error.errno in {*GONE, errno.ENOENT}
+                raise told_of_link(error, self.root / path) from error
+            finally:
+                self._remove_quietly(temporary)
         return offset_ms
 
-    def _written(self, path: str, write: Callable[[int], None]) -> tuple[str, int]:
+    def _link(self, temporary: str, path: str, before: Before | None) -> None:
+        """The new name by its whole path: in a folder that was moved away it would be read by nobody."""
+        source, tail = self._place(temporary)
+        tail = self._pinned or tail
+        if before is None:
+            self._call(os.link, tail, self.root / path, src_dir_fd=source)
+            return
+        # One way to the folder for both, the look and the link; to hold it like this asks nothing of the share
+        where = self.root / path
+        folder = self._call(os.open, where.parent, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._check_before(folder, before)
+            self._call(os.link, tail, where.name, src_dir_fd=source, dst_dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def _check_before(self, folder: int, before: Before) -> None:
+        try:
+            found = self._call(attributes, before.path.rpartition("/")[2], folder)
+        except FileNotFoundError as error:
+            raise Unseen(f"{self.root / before.path} is not there.") from error
+        if found.size != before.size or found.mtime_ns // 1_000_000 > before.latest_ms:
+            raise Unseen(f"{self.root / before.path} may have been written anew.")
+
+    def _pin(self, descriptor: int, pins: contextlib.ExitStack) -> None:
+        """Keep hold of an open file beyond its closing, so that to link it the share need not be asked for it by name."""
+        if O_PATH:
+            with contextlib.suppress(OSError):  # without /proc it is found by its name
+                pin = os.open(f"/proc/self/fd/{descriptor}", O_PATH | os.O_CLOEXEC)
+                self._pinned = f"/proc/self/fd/{pin}"
+                pins.callback(self._unpin, pin)
+
+    def _unpin(self, pin: int) -> None:
+        self._pinned = ""
+        os.close(pin)
+
+    def _written(
+        self, path: str, write: Callable[[int], None], pins: contextlib.ExitStack | None = None
+    ) -> tuple[str, int]:
         """A new file in `tmp/`, synced; its name and the share's clock minus ours in ms.
 
         The times of a new file come with the server's answer to its creation, so asking for them then does not travel;
@@ -328,9 +379,11 @@ class ShareFiles:
             descriptor = self._call(os.open, name, flags, 0o666, dir_fd=folder)
             after = time.time()
             try:
-                offset_ms = round(os.fstat(descriptor).st_mtime_ns / 1e6 - (before + after) * 500)
+                offset_ms = round(attributes("", descriptor).mtime_ns / 1e6 - (before + after) * 500)
                 write(descriptor)
                 self._call(os.fsync, descriptor)
+                if pins is not None:
+                    self._pin(descriptor, pins)
             finally:
                 # A server that has no room may say so only here
                 self._call(os.close, descriptor)

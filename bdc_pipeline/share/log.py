@@ -1,20 +1,21 @@
 """The log on the share: segments read in order with their chain checked, and published at its end, each exactly once.
 
 A poll that finds nothing new costs one failed open. What a poll cannot see (that what it misses was packed away, that the
-share was restored from a backup, that its log is another's) is looked for at the first poll and then every hour, and before a
-publication that follows no fresh sight of the segment before it.
+share was restored from a backup, that its log is another's) is looked for at the first poll and then every hour, and with a
+publication that follows no fresh sight of the segment before it: one operation, between its data and its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bdc_pipeline.share import packs
-from bdc_pipeline.share.answers import Ambiguous, Taken
+from bdc_pipeline.share.answers import Ambiguous, Taken, Unseen
 from bdc_pipeline.share.errors import Offline, ShareError
-from bdc_pipeline.share.files import Files
+from bdc_pipeline.share.files import Before, Files
 from bdc_pipeline.share.model import Position, Segment
 from bdc_pipeline.share.sealing import Key
 from bdc_pipeline.share.segment import Torn, decode, digest, encode
@@ -29,6 +30,9 @@ CHECK_SECONDS = 3600.0
 
 FRESH_SECONDS = 60.0
 """How long the segment before ours is taken to be still there once it was seen."""
+
+SLACK_MS = 5_000
+"""A segment written so long after it was seen is another: clocks are read no finer on some shares, and drift."""
 
 SLOW_SECONDS = 600.0
 """A publication that took longer (the machine slept) makes sure that its number was not used and packed away meanwhile."""
@@ -81,6 +85,16 @@ class Published(Arrived):
     offset_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last segment whose content was seen: its number, when (`since_boot`), its bytes, and when by the share's clock."""
+
+    sequence: int = 0
+    at: float = 0.0
+    size: int = 0
+    share_ms: int | None = None
+
+
 def since_boot() -> float:
     """Seconds that go on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -92,13 +106,15 @@ class Log:
     def __init__(self, files: Files, key: Key | None = None, *, clock: Callable[[], float] = since_boot) -> None:
         self.files = files
         self.key = key
+        self.offset_ms: int | None = None
+        """The share's clock minus ours, as it was read last; None while it is not known."""
         self._clock = clock
         self._packed: dict[int, bytes] = {}
         self._behind = False
         self._unpacking = False
         self._polled: float | None = None
         self._checked: float | None = None
-        self._seen = (0, 0.0)
+        self._seen = Seen()
         self._missing = (0, 0.0)
 
     def after(self, position: Position, many: int = MANY) -> list[Arrived]:
@@ -116,7 +132,7 @@ class Log:
         arrived = self._chained(position, found)
         self._polled = self._clock()
         if arrived:
-            self._seen = (arrived[-1].segment.sequence, self._polled)
+            self._saw(arrived[-1].segment.sequence, arrived[-1].data)
         else:
             self._missing = (position.sequence + 1, self._polled)
         return arrived
@@ -127,11 +143,10 @@ class Log:
         `Ambiguous`, an `Offline`, leaves open whether it arrived: the next try, with the same batch, finds out.
         """
         data = encode(segment, self.key)
-        self._check_before(segment)
         for attempt in range(ATTEMPTS):
             offset_ms = None
             try:
-                offset_ms = self.files.publish(packs.segment_path(segment.sequence), data)
+                offset_ms = self._give(segment, data)
             except (Taken, Ambiguous) as error:
                 # A share that repeats a call of ours whose answer was lost says "taken" of what we did ourselves
                 try:
@@ -150,7 +165,8 @@ class Log:
             else:
                 published = Published(segment, digest(data), data, offset_ms)
             self._check_after(segment)
-            self._seen = (segment.sequence, self._clock())
+            self.offset_ms = self.offset_ms if offset_ms is None else offset_ms
+            self._saw(segment.sequence, published.data)
             return published
         raise AssertionError  # pragma: no cover  (the last attempt returns or raises)
 
@@ -230,7 +246,7 @@ class Log:
         sequence = position.sequence
         if sequence and (tip := self._read(packs.segment_path(sequence))) is not None:
             self._check_tip(position, tip)
-            self._seen = (sequence, self._clock())
+            self._saw(sequence, tip)
             return []
         if sequence + 1 in (packed := self._pack_of(sequence + 1)):
             self._packed = packed
@@ -303,16 +319,36 @@ class Log:
 
     # Publishing
 
+    def _give(self, segment: Segment, data: bytes) -> int | None:
+        """Publish with no gap: the segment before was seen lately, or is looked at on the way, or read where that leaves doubt."""
+        path, seen, began = packs.segment_path(segment.sequence), self._seen, self._clock()
+        is_known = seen.sequence == segment.sequence - 1
+        if segment.sequence == 1 or (is_known and began - seen.at < FRESH_SECONDS):
+            return self.files.publish(path, data)
+        if is_known and seen.share_ms is not None:
+            before = Before(packs.segment_path(seen.sequence), seen.size, seen.share_ms + SLACK_MS)
+            with contextlib.suppress(Unseen):
+                offset_ms = self.files.publish(path, data, before)
+                # Files are removed in their order: with the one before, ours was not used and packed away either
+                self._missing = (segment.sequence, began)
+                return offset_ms
+        self._check_before(segment)
+        return self.files.publish(path, data)
+
+    def _saw(self, sequence: int, data: bytes) -> None:
+        share_ms = None if self.offset_ms is None else round(time.time() * 1000) + self.offset_ms
+        self._seen = Seen(sequence, self._clock(), len(data), share_ms)
+
     def _check_before(self, segment: Segment) -> None:
-        """No gap: the segment before ours is there, and is the one that ours names."""
-        before, now = segment.sequence - 1, self._clock()
-        if before == 0 or (self._seen[0] == before and now - self._seen[1] < FRESH_SECONDS):
-            return
+        """The segment before ours is there, and is the one that ours names."""
+        before = segment.sequence - 1
         there = self._bytes(before)
         if there is None and before not in self.snapshots():
             raise self._restored(before)
         if there is not None and digest(there) != segment.previous:
             raise self._forked(before, "ours was made to follow another")
+        if there is not None:
+            self._saw(before, there)
 
     def _check_after(self, segment: Segment) -> None:
         """After a long sleep our number may have been used, packed and removed: then ours stands where nobody reads."""

@@ -102,6 +102,7 @@ class Reach:
         with contextlib.suppress(FileNotFoundError):
             files.stat("tmp/none")  # the folder is held open from now on: not each first push has to look for it
         log = Log(files, share.key)
+        log.offset_ms = found.offset_ms
         return Opened(files, share, log, Growth(files, log, self._client), found)
 
     def _begun(self, app_db: Path, files: Worker) -> Share:

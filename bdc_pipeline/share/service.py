@@ -140,9 +140,10 @@ class Service:
         """
         before = look.read_noted(self.folder).light
         done = self._synced(forced=forced, comes_back=not forced and before is Light.OFFLINE, wait=wait)
-        if done.light is Light.SUCCESS and view:
+        in_step = done.light is Light.SUCCESS
+        if in_step and view:
             done = self._tended(done, forced=forced, wait=wait)
-        self._conclude(done, keep=forced or done.moved or done.light is not before)
+        self._conclude(done, keep=forced or done.moved or done.light is not before, in_step=in_step)
         return done
 
     def _synced(self, *, forced: bool, comes_back: bool, wait: Wait) -> Sync:
@@ -164,23 +165,26 @@ class Service:
             self.note(phase="bringing the database on the share up to date")
             drained = self._tending.update_view(opened, self.config.share, outbox, self._content, forced=forced)
             if drained is None:
-                return done
+                trouble = look.read_noted(self.folder).view_trouble
+                return msgspec.structs.replace(done, light=Light.FAILED, sentence=trouble) if trouble else done
             with self._guard:
                 self._cache.enter(drained, self.config.rules, int(time.time() * 1000) + (opened.probe.offset_ms or 0))
             return _together(done, self._synced(forced=False, comes_back=False, wait=wait))
         except Offline as error:
             return msgspec.structs.replace(done, light=Light.OFFLINE, sentence=str(error))
         except (ShareError, sqlite3.Error) as error:
-            # what was written here is in the log, which is what counts
-            return msgspec.structs.replace(done, sentence=f"The database on the share is not up to date: {error}")
+            # what was written here is in the log; older programs read what is old until this is mended
+            told = f"The database on the share is not up to date: {error}"
+            self.note(view_trouble=told)
+            return msgspec.structs.replace(done, light=Light.FAILED, sentence=told)
 
     def _content(self, to: Path) -> Position:
         with self._guard:
             return content_of(self._cache)(to)
 
-    def _conclude(self, done: Sync, *, keep: bool) -> None:
+    def _conclude(self, done: Sync, *, keep: bool, in_step: bool = True) -> None:
         changes: dict[str, Any] = {"light": done.light, "sentence": done.sentence, "attempted": done.at, "phase": ""}
-        if done.light is Light.SUCCESS:
+        if in_step:  # with the log; the plain database may be in trouble all the same
             changes["synced"] = done.at + done.milliseconds
         self.note(**changes)
         if keep:
@@ -253,9 +257,9 @@ class Service:
             state = cache.state()
         since = state.pending_since
         now = int(time.time() * 1000)
-        light = look.light_of(noted.light, state.pending)
+        light = look.light_of(noted.light, state.pending, noted.view_trouble)
         head = max(noted.head, state.position.sequence)
-        told = look.sentence_of(light, state.pending, state.open_conflicts, noted.sentence)
+        told = look.sentence_of(light, state.pending, state.open_conflicts, noted.sentence or noted.view_trouble)
         return Status(
             light=light,
             sentence=" ".join([told, *(part for part in (state.problem, state.skew) if part and part not in told)]),

@@ -7,6 +7,7 @@ right settings, and transactions that never start as a read and want to write la
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,20 +36,43 @@ class Sessions:
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
+        self._file = self._found() if cached else None
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection; statements outside of a transaction commit by themselves.
 
         Raises:
-            CacheError: the file cannot be opened.
+            CacheError: the file cannot be opened, or is no longer the one that is open.
         """
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None or not found.in_transaction:
+            self._check()
         if found is None:
             found = self._connect()
             self._local.connection = found
             with self._guard:
                 self._open.append(found)
         return found
+
+    def _check(self) -> None:
+        """Refuses to go on where the cache was deleted: SQLite would write to a file that nobody finds again."""
+        if not self._cached:
+            return
+        if self._file is None:
+            self._file = self._found()
+        if self._file is None or self._found() != self._file:
+            raise CacheError(
+                f"{self.path} was deleted or replaced while it was open: nothing more is written to it. "
+                "Close the database and open it again; the cache is then filled from the share."
+            )
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file is there now; None where there is none."""
+        try:
+            found = os.stat(self.path)  # noqa: PTH116  (at each statement: a third of the time)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -74,7 +98,11 @@ class Sessions:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A block that is committed as a whole, or taken back as a whole where it raises. May stand in another."""
+        """A block that is committed as a whole, or taken back as a whole where it raises. May stand in another.
+
+        Raises:
+            CacheError: the file is no longer the one that is open; what the block wrote is taken back.
+        """
         connection = self.connection()
         if connection.in_transaction:
             yield connection
@@ -83,6 +111,7 @@ class Sessions:
         # commits, or rolls back where the block raises; some errors of SQLite have ended the transaction already
         with connection:
             yield connection
+            self._check()
 
     def close(self) -> None:
         """Closes the connections of all threads."""
@@ -91,3 +120,4 @@ class Sessions:
                 connection.close()
             self._open.clear()
             self._local = threading.local()
+            self._file = None  # it may be made anew before the next one

@@ -58,6 +58,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
         phase: what it is doing just now; empty between syncs.
         head: the last segment of the log that it has seen.
         view: the segment up to which the plain database on the share was seen to be; None where nobody has looked.
+        view_trouble: why it could not be brought up to date when that was tried last; empty where it could.
         probe: what the share can do, in a sentence.
         offset: the share's clock less ours, in milliseconds.
         share_bytes: the plain database on the share.
@@ -71,6 +72,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     phase: str = ""
     head: int = 0
     view: int | None = None
+    view_trouble: str = ""
     probe: str = ""
     offset: int | None = None
     share_bytes: int | None = None
@@ -118,13 +120,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
 
 
-def light_of(last: Light | None, pending: int) -> Light:
+def light_of(last: Light | None, pending: int, view_trouble: str = "") -> Light:
     """The light: how the last sync ended, unless it ended well and something has been written since.
 
-    Offline and failed stand above pending: the writes wait there too, and their number is shown beside.
+    Offline and failed stand above pending: the writes wait there too, and their number is shown beside. A plain database
+    that cannot be brought up to date is a failure: older programs read what is old.
     """
     if last in (Light.OFFLINE, Light.FAILED):
         return last
+    if view_trouble:
+        return Light.FAILED
     return Light.PENDING if pending or last is None else Light.SUCCESS
 
 

@@ -94,20 +94,31 @@ class Tending:
             self._lock.release()
         self._viewed = now
         if update.trouble:
-            raise ShareError(f"{update.trouble} 'bdc-pipeline share rebuild --view' does it.")
+            raise ShareError(update.trouble)
         if not update.busy:
-            note(self._folder, view=update.position.sequence, share_bytes=size_of(app_db))
+            note(self._folder, view=update.position.sequence, view_trouble="", share_bytes=size_of(app_db))
         return update.drained
 
     def _updated(self, opened: Opened, app_db: Path, outbox: int, content: Content) -> ViewUpdate:
         files = self._files(opened)
         update = update_view(files, app_db, opened.share, self._client, outbox)
+        if update.gone:
+            return self._remade(opened, app_db, content)
         if not update.trouble or not update.position.sequence:
             return update
         # it fell behind what the log keeps: the whole content is loaded into it
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="view-") as beside:
             file = Path(beside) / "content.db"
             return refresh_view(files, app_db, opened.share, self._client, outbox, file, content(file))
+
+    def _remade(self, opened: Opened, app_db: Path, content: Content) -> ViewUpdate:
+        """Makes the plain database anew where somebody has removed it; what was in it is in the log."""
+        LOG.warning("%s is gone; it is written anew.", app_db)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="view-") as beside:
+            file = Path(beside) / "content.db"
+            position = content(file)
+            rebuild_view(self._files(opened), app_db, opened.share, file, position, only_gone=True)
+        return ViewUpdate(position)
 
     def rebuild_view(self, opened: Opened, app_db: Path, content: Content) -> Position:
         """Writes the plain database anew and swaps it in, also where locks do not hold; returns where it stands.
@@ -119,7 +130,7 @@ class Tending:
             file = Path(beside) / "content.db"
             position = content(file)
             rebuild_view(self._files(opened), app_db, opened.share, file, position)
-        note(self._folder, view=position.sequence, share_bytes=size_of(app_db))
+        note(self._folder, view=position.sequence, view_trouble="", share_bytes=size_of(app_db))
         return position
 
     def _files(self, opened: Opened) -> Worker:

@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from bdc_pipeline.share.model import Change, Position, Segment
 from bdc_pipeline.share.outbox import Drained
 from bdc_pipeline.share.sealing import Key
 from bdc_pipeline.share.start import Share
-from bdc_pipeline.share.tables import Table, listed, quoted, read_tables, text_or_bytes
+from bdc_pipeline.share.tables import Table, listed, quoted, read_tables, text_or_bytes, trigger_targets
 from bdc_pipeline.share.worker import Worker
 
 __all__ = ["ViewUpdate", "rebuild_view", "refresh_view", "update", "update_view"]
@@ -45,15 +45,21 @@ MANY = 64
 
 MOST = 256
 
+REMEDY = "'bdc-pipeline share rebuild --view' writes it anew."
+
 
 class ViewUpdate(msgspec.Struct, frozen=True, array_like=True):
-    """What became of an update. `trouble` says why the view is not up to date, where it is not; `busy` that another writes."""
+    """What became of an update. `trouble` says why the view is not up to date, where it is not; `busy` that another writes.
+
+    `gone` is a view that is not there, or an empty file: nothing was made in its place.
+    """
 
     position: Position
     drained: Drained | None = None
     busy: bool = False
     trouble: str = ""
     segments: int = 0
+    gone: bool = False
 
 
 def update_view(files: Worker, app_db: Path, share: Share, client: str, stored: int) -> ViewUpdate:
@@ -82,8 +88,10 @@ def refresh_view(
     return msgspec.msgpack.decode(packed, type=ViewUpdate)
 
 
-def rebuild_view(files: Worker, app_db: Path, share: Share, content: Path, at: Position) -> None:
-    """Make the view anew from the content (a local database, the log's at `at`) and swap it in.
+def rebuild_view(
+    files: Worker, app_db: Path, share: Share, content: Path, at: Position, *, only_gone: bool = False
+) -> None:
+    """Make the view anew from the content (a local database, the log's at `at`) and swap it in; `only_gone`, where none is there.
 
     For shares whose locks reach no other machine. Programs that have the old file open go on with the old file: they should be closed.
     """
@@ -96,7 +104,7 @@ def rebuild_view(files: Worker, app_db: Path, share: Share, content: Path, at: P
             outbox.set_position(db, share.id, at)
             db.execute("COMMIT") if db.in_transaction else None
             db.execute("VACUUM")
-        files.call("view:swap", [str(app_db), str(files.root), str(fresh)], deadline=DEADLINE)
+        files.call("view:swap", [str(app_db), str(files.root), str(fresh), only_gone], deadline=DEADLINE)
 
 
 # In the child
@@ -106,6 +114,10 @@ def update(arguments: Sequence[Any], *, alive: Callable[[], None] = lambda: None
     """Bring the view up to date; a `ViewUpdate`, packed."""
     app_db, root, client, share, raw_key, stored = arguments
     key = Key(raw_key) if raw_key else None
+    if _is_gone(Path(app_db), Path(root)):
+        return msgspec.msgpack.encode(
+            ViewUpdate(Position(), trouble=f"The database on the share is gone. {REMEDY}", gone=True)
+        )
     with ShareFiles(Path(root), client, alive=alive) as files, _opened(Path(app_db), alive) as db:
         result = _locked(db, share, lambda: _updated(db, Log(files, key), share, client, stored))
         if result.segments:
@@ -125,9 +137,22 @@ def reload(arguments: Sequence[Any], *, alive: Callable[[], None] = lambda: None
     return msgspec.msgpack.encode(result)
 
 
+def _is_gone(app_db: Path, root: Path) -> bool:
+    """Whether the database is missing from a share that is there; Offline where the share itself is not."""
+    try:
+        return not app_db.stat().st_size
+    except FileNotFoundError:
+        if root.is_dir():
+            return True
+        raise Offline(f"{root} is not there. Is the share mounted?") from None
+    except OSError as error:
+        raise Offline(f"{app_db} cannot be reached ({error}); it follows when the share is back.") from error
+
+
 def swap(arguments: Sequence[Any], *, alive: Callable[[], None] = lambda: None) -> None:
-    """Put a local database in the place of the one on the share."""
-    app_db, root, fresh = (Path(argument) for argument in arguments)
+    """Put a local database in the place of the one on the share; `only_gone`, where none has come there meanwhile."""
+    app_db, root, fresh = (Path(argument) for argument in arguments[:3])
+    only_gone = arguments[3]
     beside = root / "tmp" / f"view-{uuid.uuid4().hex}"
     try:
         with fresh.open("rb") as source, beside.open("xb") as target:
@@ -136,6 +161,8 @@ def swap(arguments: Sequence[Any], *, alive: Callable[[], None] = lambda: None) 
                 alive()
             target.flush()
             os.fsync(target.fileno())
+        if only_gone and not _is_gone(app_db, root):
+            return
         # A journal that was left behind would be played into the new file
         for suffix in ("-journal", "-wal", "-shm"):
             app_db.with_name(app_db.name + suffix).unlink(missing_ok=True)
@@ -165,7 +192,7 @@ def _locked(db: sqlite3.Connection, share: str, work: Callable[[], ViewUpdate]) 
         if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return ViewUpdate(known, busy=True)
         if _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            return ViewUpdate(known, trouble=f"The database on the share is damaged ({error}): rebuild it.")
+            return ViewUpdate(known, trouble=f"The database on the share is damaged ({error}). {REMEDY}")
         raise
     return result
 
@@ -173,7 +200,7 @@ def _locked(db: sqlite3.Connection, share: str, work: Callable[[], ViewUpdate]) 
 def _updated(db: sqlite3.Connection, log: Log, share: str, client: str, stored: int) -> ViewUpdate:
     position = outbox.position_of(db, share)
     if position is None and (_is_view(db) or _users(db, "main", "table")):
-        return ViewUpdate(Position(), trouble="The database on the share is not this log's: rebuild it.")
+        return ViewUpdate(Position(), trouble=f"The database on the share is not this log's. {REMEDY}")
     if position is not None:
         outbox.note_new_tables(db)
     tables = outbox.install(db, share)
@@ -192,14 +219,14 @@ def _followed(
 ) -> tuple[Position, int, str]:
     """Apply what follows; the new position, how many segments, and what is in the way of the rest."""
     applied = 0
-    with _without_triggers(db):
+    with _without_triggers(db, tables):
         while applied < MOST:
             try:
                 arrived = log.after(position, MANY)
             except Behind:
-                return position, applied, "The database on the share fell behind what the log keeps: rebuild it."
+                return position, applied, f"The database on the share fell behind what the log keeps. {REMEDY}"
             except (Forked, Restored):
-                return position, applied, "The database on the share has what its log has not: rebuild it."
+                return position, applied, f"The database on the share has what its log has not. {REMEDY}"
             if not arrived:
                 break
             for one in arrived:
@@ -222,7 +249,7 @@ def _write(db: sqlite3.Connection, segment: Segment, tables: dict[str, Table]) -
     missing = changes.keys() - tables.keys()
     if missing:
         raise ShareError(
-            f"The database on the share has no table {min(missing)!r}, which segment {segment.sequence} writes: rebuild it."
+            f"The database on the share has no table {min(missing)!r}, which segment {segment.sequence} writes. {REMEDY}"
         )
     for name, rows in changes.items():
         where = " AND ".join(f"{quoted(column)} IS ?" for column in tables[name].key)
@@ -251,7 +278,7 @@ def _redefine(db: sqlite3.Connection, segment: Segment) -> dict[str, Table]:
             if str(error).startswith("duplicate column name"):
                 continue  # an older program added it here; it has gone through the log and come back
             raise ShareError(
-                f"The database on the share cannot take the change of schema in segment {segment.sequence} ({error}): rebuild it."
+                f"The database on the share cannot take the change of schema in segment {segment.sequence} ({error}). {REMEDY}"
             ) from error
     return read_tables(db)
 
@@ -268,7 +295,9 @@ def _reloaded(db: sqlite3.Connection, share: str, client: str, stored: int, posi
     for kind in ("table", "index", "view", "trigger"):
         for name, sql in _users(db, "fresh", kind).items():
             if kind == "table" and sql.upper().startswith("CREATE VIRTUAL"):
-                raise ShareError(f"The database on the share has the virtual table {name!r}: use rebuild instead.")
+                raise ShareError(
+                    f"The database on the share has the virtual table {name!r}, which is not loaded in place. {REMEDY}"
+                )
             db.execute(sql)
             if kind == "table":
                 _copy_table(db, name)
@@ -296,9 +325,17 @@ def _users(db: sqlite3.Connection, schema: str, kind: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _without_triggers(db: sqlite3.Connection) -> Iterator[None]:
-    """The users' own triggers out of the way, within the transaction: what they did is in the log already."""
-    triggers = _users(db, "main", "trigger")
+def _without_triggers(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
+    """The users' own triggers out of the way, within the transaction: what they did is in the log already.
+
+    Those that write only to virtual tables (a full-text index) do fire, since nothing else brings that index up to date.
+    """
+    names = {name.lower() for name in tables}
+    triggers = {
+        name: sql
+        for name, sql in _users(db, "main", "trigger").items()
+        if not (targets := trigger_targets(sql)) or targets & names
+    }
     for name in triggers:
         db.execute(f"DROP TRIGGER {quoted(name)}")
     yield
@@ -325,6 +362,7 @@ def _opened(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[sq
         db.set_progress_handler(alive, 100_000)
         db.text_factory = text_or_bytes
         db.execute("PRAGMA foreign_keys = OFF")
+        db.execute("PRAGMA recursive_triggers = ON")  # a row that is replaced leaves a full-text index as well
         yield db
     except sqlite3.OperationalError as error:
         if _code(error) not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:

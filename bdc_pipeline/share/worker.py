@@ -24,9 +24,9 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from bdc_pipeline.share.answers import Ambiguous, Refused, Taken, told
+from bdc_pipeline.share.answers import Ambiguous, Refused, Taken, Unseen, told
 from bdc_pipeline.share.errors import Offline, ShareError
-from bdc_pipeline.share.files import Counts, FileStat, ShareFiles
+from bdc_pipeline.share.files import Before, Counts, FileStat, ShareFiles
 
 __all__ = ["Worker", "main"]
 
@@ -50,6 +50,7 @@ ALIVE = b""
 KINDS: dict[str, type[Exception]] = {
     "missing": FileNotFoundError,
     "taken": Taken,
+    "unseen": Unseen,
     "ambiguous": Ambiguous,
     "refused": Refused,
     "offline": Offline,
@@ -123,9 +124,10 @@ class Worker:
         contents: list[bytes | None] = self.call("read_many", list(paths))
         return contents
 
-    def publish(self, path: str, data: bytes) -> int | None:
+    def publish(self, path: str, data: bytes, before: Before | None = None) -> int | None:
         """Give `data` the name `path` unless it is taken; returns the share's clock minus ours in ms."""
-        offset: int | None = self._publishing("publish", path, data)
+        looked = () if before is None else msgspec.structs.astuple(before)
+        offset: int | None = self._publishing("publish", path, data, *looked)
         return offset
 
     def publish_file(self, path: str, source: Path) -> int | None:
@@ -160,10 +162,10 @@ class Worker:
         removed: int = self.call("remove", list(paths))
         return removed
 
-    def _publishing(self, command: str, path: str, what: bytes | str) -> Any:
+    def _publishing(self, command: str, path: str, what: bytes | str, *looked: Any) -> Any:
         """A name that was being given when the share went away may be there or not."""
         try:
-            return self.call(command, path, what)
+            return self.call(command, path, what, *looked)
         except (Taken, Ambiguous, Refused):
             raise
         except Offline as error:
@@ -357,7 +359,7 @@ FILE_COMMANDS: dict[str, Callable[..., Any]] = {
     "refresh": ShareFiles.refresh,
     "read": ShareFiles.read,
     "read_many": ShareFiles.read_many,
-    "publish": ShareFiles.publish,
+    "publish": lambda files, path, data, *before: files.publish(path, data, Before(*before) if before else None),
     "publish_file": lambda files, path, source: files.publish_file(path, Path(source)),
     "replace": ShareFiles.replace,
     "fetch": lambda files, path, to: files.fetch(path, Path(to)),

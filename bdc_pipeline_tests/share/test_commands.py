@@ -294,3 +294,26 @@ def test_watch_syncs_until_ctrl_c_and_tells_what_moves(team: Team, run: Run) -> 
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_watch_sends_what_was_written_just_before_ctrl_c_or_tells_that_it_waits(
+    team: Team, run: Run, away: bool
+) -> None:
+    run("sync")
+    arguments = [sys.executable, "-m", "bdc_pipeline", "share", "watch", "--interval", "3600", str(team.share)]
+    arguments += ["--cache-dir", str(team.folder / "ann")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert "every 3600 s" in process.stderr.readline()
+        while "success" not in (line := process.stdout.readline()):
+            assert line
+        until(lambda: not json.loads(run("status", "--json").stdout)["phase"], "the first sync does not end")
+        write(team, "UPDATE stock SET quantity = 5 WHERE id = 1")
+        if away:
+            team.go_away()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == int(away)
+        told, sent = process.stderr.read(), process.stdout.read()
+    assert ("1 write in" in told, "1 row sent" in sent) == (away, not away)

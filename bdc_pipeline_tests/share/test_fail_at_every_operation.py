@@ -16,7 +16,7 @@ from bdc_pipeline.share.answers import Ambiguous
 from bdc_pipeline.share.errors import Offline
 from bdc_pipeline.share.files import ShareFiles
 from bdc_pipeline.share.growth import Growth
-from bdc_pipeline.share.log import Log
+from bdc_pipeline.share.log import FRESH_SECONDS, Log
 from bdc_pipeline.share.model import Position
 from bdc_pipeline.share.start import begin
 from bdc_pipeline_tests.share.chains import publish_many, segment_after
@@ -84,11 +84,15 @@ def read_all(files):
 
 
 @both
-def test_publishing(tmp_path, done_first):
+@pytest.mark.parametrize("pause", [0, FRESH_SECONDS + 1])
+def test_publishing(tmp_path, done_first, pause):
     def prepare(files):
         files.make_folders()
-        log = Log(files)
-        return log, publish_many(log, 1)[0].position
+        now = [0.0]
+        log = Log(files, clock=lambda: now[0])
+        position = publish_many(log, 1)[0].position
+        now[0] += pause  # then the segment before is looked at as well
+        return log, position
 
     def act(files, prepared):
         log, position = prepared
@@ -99,7 +103,7 @@ def test_publishing(tmp_path, done_first):
         assert log.publish(segment_after(position, batch="mine")).segment.batch == "mine"
         assert [one.segment.batch for one in read_all(files)] == ["c1-1", "mine"]
 
-    assert sweep(tmp_path, done_first, prepare, act, check) >= 6
+    assert sweep(tmp_path, done_first, prepare, act, check) >= (8 if pause else 6)
 
 
 @both

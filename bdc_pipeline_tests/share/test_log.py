@@ -1,5 +1,6 @@
 """The log: read in order with its chain checked, published exactly once, and everything told that is not as it must be."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -33,11 +34,11 @@ class Interrupted(ShareFiles):
     cut = None
     then = None
 
-    def publish(self, path, data):
+    def publish(self, path, data, before=None):
         cut, self.cut = self.cut, None
         if cut == "before":
             raise Ambiguous("cut off")
-        offset = super().publish(path, data)
+        offset = super().publish(path, data, before)
         if cut == "after":
             self.away = self.then
             raise Ambiguous("cut off")
@@ -158,6 +159,43 @@ def test_no_gap_is_made_where_the_share_lost_its_last_segments(log, files, clock
         log.publish(segment_after(published[-1].position))
     assert told.value.position == published[1].position
     assert not path_of(files, 6).exists()
+
+
+@pytest.mark.parametrize("pause", [FRESH_SECONDS + 1, SLOW_SECONDS + 1])
+def test_after_a_pause_a_push_looks_at_the_segment_before_on_its_way(log, files, clock, pause):
+    position = publish_many(log, 3)[-1].position
+    assert log.after(position) == []
+    clock.now += pause
+    files.counts.taken()
+    position = log.publish(segment_after(position)).position
+    assert files.counts.taken().operations == 8  # the six, the way to the folder and the look
+    log.publish(segment_after(position))
+    assert files.counts.taken().operations == 6
+
+
+@pytest.mark.parametrize("size", ["same", "other"])
+def test_what_others_began_on_a_restored_share_is_not_followed(log, files, clock, size):
+    """They have published another segment under the number of ours that was lost: ours would stand on nothing."""
+    published = publish_many(log, 3)
+    theirs = encode(segment_after(published[1].position, client="c2", batch="c2-3" if size == "same" else "c2-longer"))
+    assert (len(theirs) == len(published[2].data)) is (size == "same")
+    path_of(files, 3).unlink()
+    path_of(files, 3).write_bytes(theirs)
+    later = path_of(files, 3).stat().st_mtime + 10
+    os.utime(path_of(files, 3), (later, later))
+    clock.now += FRESH_SECONDS + 1
+    with pytest.raises(Forked):
+        log.publish(segment_after(published[2].position))
+    assert files.list("log") == [f"{number:010d}.seg" for number in (1, 2, 3)]
+    assert files.list("tmp") == []
+
+
+def test_a_segment_whose_time_a_backup_has_changed_is_read_and_followed(log, files, clock):
+    published = publish_many(log, 3)
+    later = path_of(files, 3).stat().st_mtime + 3600
+    os.utime(path_of(files, 3), (later, later))
+    clock.now += FRESH_SECONDS + 1
+    assert log.publish(segment_after(published[2].position)).segment.sequence == 4
 
 
 def test_a_restored_share_is_noticed_at_the_first_poll_and_every_hour(log, files, clock):

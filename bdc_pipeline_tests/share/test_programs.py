@@ -1,6 +1,8 @@
 """What programs and schemas of the users' own do to a shared database, and what must not get lost by it."""
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,3 +235,59 @@ def test_a_damaged_cache_is_told_and_cleared_by_force(shared: users.Team) -> Non
     with shared.user("ann") as ann:
         assert users.rows(ann, "SELECT text FROM note") == [("first",)]
     assert [file.name for file in cache.parent.glob("*.damaged-*")] != []
+
+
+def test_a_plain_database_that_was_removed_is_made_anew(shared: users.Team) -> None:
+    with shared.user("ann") as ann:
+        ann.sync()
+        shared.share.unlink()
+        ann.execute("UPDATE note SET text = 'later' WHERE id = 1")
+        done = ann.sync()
+        assert done is not None
+        assert (done.light, done.sentence, ann.status().light) == (Light.SUCCESS, "", Light.SUCCESS)
+        shared.plain("INSERT INTO note (id, text) VALUES (2, 'of an older program')")
+        ann.sync()
+        texts = [("later",), ("of an older program",)]
+        assert users.rows(ann, "SELECT text FROM note ORDER BY id") == texts
+        assert shared.plain("SELECT text FROM note ORDER BY id") == texts
+
+
+def test_a_plain_database_that_cannot_be_brought_up_to_date_is_a_failure_until_it_is_mended(shared: users.Team) -> None:
+    with shared.user("ann") as ann, Service(ann.config) as service:
+        service.sync()
+        shared.share.write_bytes(b"no database at all" * 1000)
+        ann.execute("UPDATE note SET text = 'later' WHERE id = 1")
+        assert service.sync().light is Light.FAILED
+        assert service.flush(10).light is Light.SUCCESS  # the log has it
+        assert service.status().light is Light.FAILED
+        assert service.sync(forced=False).light is Light.FAILED  # the view is not due
+        status = ann.status()
+        assert (status.light, status.pending, status.lag) == (Light.FAILED, 0, 0)
+        assert "'bdc-pipeline share rebuild --view'" in status.sentence
+        service.rebuild_view()
+        assert (service.sync(forced=False).light, ann.status().light) == (Light.SUCCESS, Light.SUCCESS)
+        assert shared.plain("SELECT text FROM note") == [("later",)]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_acknowledged_once_the_cache_was_deleted(shared: users.Team, replaced: bool) -> None:
+    with shared.user("ann") as ann:
+        ann.execute("UPDATE note SET text = 'sent' WHERE id = 1")
+        ann.flush()
+        aside = ann.path.parent.with_name("aside")
+
+        def cut_off() -> None:
+            with ann.transaction() as connection:
+                connection.execute("UPDATE note SET text = 'half' WHERE id = 1")
+                ann.path.parent.rename(aside)
+                if replaced:
+                    ann.path.parent.mkdir()
+                    shutil.copy(shared.share, ann.path)
+
+        with pytest.raises(CacheError, match="open it again"):
+            cut_off()
+        with contextlib.closing(sqlite3.connect(aside / ann.path.name)) as kept:
+            assert kept.execute("SELECT text FROM note").fetchall() == [("sent",)]
+        for write in (ann.execute, lambda sql: ann.executemany(sql, [()])):
+            with pytest.raises(CacheError, match="was deleted or replaced"):
+                write("UPDATE note SET text = 'lost'")

@@ -72,11 +72,8 @@ def test_what_operations_cost_at_20_ms_each(machines):
     one.share.operations()
     assert log.after(position) == []
     assert one.share.operations() == {"getattr": 1}
-    began = time.monotonic()
     position = log.publish(segment_after(position, rows=500)).position
-    took = time.monotonic() - began
     assert sum(one.share.operations().values()) <= PUSH_OPERATIONS
-    assert took < 1
     for share in (one.share, two.share):
         share.set(delay=0)
     publish_many(log, 15, position)

@@ -191,6 +191,40 @@ def test_triggers_of_the_users_do_not_act_twice(shared):
     assert shared.rows("audit") == [("fifty",)]
 
 
+def test_a_full_text_index_beside_a_table_follows_the_log(shared):
+    shared.older.execute("CREATE VIRTUAL TABLE found USING fts5 (name, content = 't', content_rowid = 'id')")
+    told = "INSERT INTO found (rowid, name) VALUES (NEW.id, NEW.name)"
+    gone = "INSERT INTO found (found, rowid, name) VALUES ('delete', OLD.id, OLD.name)"
+    shared.older.execute("INSERT INTO found (found) VALUES ('rebuild')")
+    shared.older.execute(f"CREATE TRIGGER found_i AFTER INSERT ON t BEGIN {told}; END")
+    shared.older.execute(f"CREATE TRIGGER found_d AFTER DELETE ON t BEGIN {gone}; END")
+    shared.older.execute(f"CREATE TRIGGER found_u AFTER UPDATE ON t BEGIN {gone}; {told}; END")
+    shared.publish(("t", (1,), (1, "uno", 0)), ("t", (2,), None), ("t", (3,), (3, "three", 0)))
+    shared.older.execute("INSERT INTO t VALUES (8, 'three', 0)")  # in the way of row 3: it goes
+    assert shared.update().trouble == ""
+    for word, ids in {"uno": [1], "one": [], "two": [], "three": [3]}.items():
+        assert shared.older.execute("SELECT rowid FROM found (?)", [word]).fetchall() == [(i,) for i in ids]
+    shared.older.execute("INSERT INTO found (found, rank) VALUES ('integrity-check', 1)")
+
+
+def test_nothing_is_made_in_the_place_of_a_view_that_is_gone(shared):
+    shared.publish(("t", (1,), (1, "uno", 0)))
+    shared.app_db.unlink()
+    result = shared.update()
+    assert (result.gone, "share rebuild --view" in result.trouble) == (True, True)
+    assert not shared.app_db.exists()
+    shared.files.root.rename(shared.files.root.with_name("away"))
+    with pytest.raises(Offline):
+        shared.update()
+    assert not shared.app_db.exists()
+    shared.files.root.with_name("away").rename(shared.files.root)
+
+
+def test_a_view_that_came_back_meanwhile_is_not_written_over(shared, tmp_path):
+    rebuild_view(shared.files, shared.app_db, shared.share, content_db(tmp_path), shared.position, only_gone=True)
+    assert shared.rows() == [(1, "one", 1.5), (2, "two", 2.5)]
+
+
 def test_a_change_of_schema_reaches_the_view_and_its_triggers(shared):
     shared.publish(
         statements=("ALTER TABLE t ADD COLUMN note TEXT DEFAULT '-'", "CREATE TABLE n (k TEXT PRIMARY KEY, v)")
