@@ -365,12 +365,23 @@ def _opened(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[sq
         db.execute("PRAGMA recursive_triggers = ON")  # a row that is replaced leaves a full-text index as well
         yield db
     except sqlite3.OperationalError as error:
-        if _code(error) not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+        gone = _code(error) in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+        # where the share goes away while SQLite opens the file, it takes the file for a read-only one
+        if not gone and not (_code(error) == sqlite3.SQLITE_READONLY and not _is_read_only(path)):
             raise
         raise Offline(f"{path} cannot be reached ({error}); it follows when the share is back.") from error
     finally:
         if db is not None:
             db.close()
+
+
+def _is_read_only(path: Path) -> bool:
+    """Whether a file that is there cannot be written."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return not os.access(path, os.W_OK)
 
 
 def _code(error: sqlite3.Error) -> int:

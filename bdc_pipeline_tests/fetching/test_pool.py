@@ -499,9 +499,10 @@ def test_a_run_that_is_never_taken_from_starts_no_thread():
 
 
 def test_all_threads_have_ended_when_the_last_outcome_is_taken():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     list(Pool(8).run(returning(str(number)) for number in range(100)))
-    assert threading.active_count() == before
+    # one that another test has left may end meanwhile
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_pool_runs_as_often_as_it_is_asked_and_each_run_has_its_own_budget():
