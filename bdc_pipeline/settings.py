@@ -266,14 +266,7 @@ def sonar() -> SonarSettings:
         SettingsError: one is missing or cannot be used.
     """
     url = checked_url(SONAR_URL.name, read(SONAR_URL))
-    token = read(SONAR_TOKEN)
-    if not token:
-        raise SettingsError(
-            "SONAR_TOKEN is not set. Create a personal access token in your Sonar profile and export it, or run "
-            "'bdc-pipeline demo' for generated data."
-        )
-    if any(character.isspace() or not character.isprintable() for character in token) or not token.isascii():
-        raise SettingsError("SONAR_TOKEN holds blanks or control characters. Export it again without them.")
+    token = _token(SONAR_TOKEN, "a personal access token in your Sonar profile")
     rate = read(SONAR_REQUESTS_PER_SECOND)
     return SonarSettings(
         url=url,
@@ -335,14 +328,7 @@ def gitlab() -> GitLabSettings:
         SettingsError: one is missing or cannot be used.
     """
     url = checked_url(GITLAB_URL.name, read(GITLAB_URL))
-    token = read(GITLAB_TOKEN)
-    if not token:
-        raise SettingsError(
-            "GITLAB_TOKEN is not set. Create an access token with the read_api scope in your GitLab preferences and export it, "
-            "or run 'bdc-pipeline demo' for generated data."
-        )
-    if any(character.isspace() or not character.isprintable() for character in token) or not token.isascii():
-        raise SettingsError("GITLAB_TOKEN holds blanks or control characters. Export it again without them.")
+    token = _token(GITLAB_TOKEN, "an access token with the read_api scope in your GitLab preferences")
     names = tuple(dict.fromkeys(name.strip().strip("/") for name in read(GITLAB_PROJECTS).split(",") if name.strip()))
     for name in names:
         check_project(GITLAB_PROJECTS.name, name)
@@ -503,6 +489,22 @@ def check_project(where: str, name: str) -> None:
             f"{where} holds '{name}', which is no project. A project is named by its id, such as 278964, or by its path with "
             "the group, such as gitlab-org/gitlab."
         )
+
+
+def _token(setting: Setting, what: str) -> str:
+    """A token that can stand in a header.
+
+    Raises:
+        SettingsError: it is missing or cannot; `what` is to be created.
+    """
+    token = read(setting)
+    if not token:
+        raise SettingsError(
+            f"{setting.name} is not set. Create {what} and export it, or run 'bdc-pipeline demo' for generated data."
+        )
+    if any(character.isspace() or not character.isprintable() for character in token) or not token.isascii():
+        raise SettingsError(f"{setting.name} holds blanks or control characters. Export it again without them.")
+    return token
 
 
 def _optional(setting: Setting) -> float | None:
