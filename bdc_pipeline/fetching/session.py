@@ -122,7 +122,8 @@ class _Call:
     data: bytes | None
     params: Mapping[str, Any] | None
     headers: Mapping[str, str]
-    into: Sink | None = None
+    into: Sink | None
+    max_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,7 @@ class ApiSession:
         attempts: int | None = None,
         timeout_attempts: int | None = None,
         into: Sink | None = None,
+        max_bytes: int | None = None,
     ) -> T:
         """Send a request and return what `parse` makes of the answer, which is one of status 2xx or 304.
 
@@ -261,11 +263,13 @@ class ApiSession:
         path_or_url: a path below the base address, or a whole address.
         into: takes the body of an answer of status 200 as it comes, which then has no `content`. It is told of each answer
             that begins to come; what it raises may be no OSError, which would pass for one of the connection's.
+        max_bytes: the largest body accepted (default: the session's); a larger one is `Refused` with the answer's status.
 
         Raises `Unreachable`, `TimedOut`, `BadAnswer` or `Throttled` when the attempts are used up; `Unauthorized` or
         `Refused` at once; `Stopped` when the run is; and whatever else `parse` raises.
         """
-        call = _Call(method.upper(), self._address(path_or_url), json, data, params, headers or {}, into)
+        most = max_bytes if max_bytes is not None else self._max_bytes
+        call = _Call(method.upper(), self._address(path_or_url), json, data, params, headers or {}, into, most)
         attempts = attempts if attempts is not None else self.attempts
         policy = self._policy(attempts, timeout_attempts)
         while True:
@@ -328,7 +332,7 @@ class ApiSession:
         request = self._prepared(call.method, call.url, call, trusted=True)
         trusted = self._is_home(request.url or "")
         for _ in range(MAX_REDIRECTS + 1):
-            sent_at, answer = self._send(request, call.into)
+            sent_at, answer = self._send(request, call)
             if answer.status not in _REDIRECTS:
                 self._check_status(answer, credentials_withheld=self._is_home(call.url) and not trusted)
                 return sent_at, answer
@@ -359,14 +363,14 @@ class ApiSession:
 
     # One request
 
-    def _send(self, request: requests.PreparedRequest, into: Sink | None) -> tuple[float, Answer]:
+    def _send(self, request: requests.PreparedRequest, call: _Call) -> tuple[float, Answer]:
         """Send one request in its turn, tell the pacer how it went, and return when it was sent and what came."""
         with self.pacer.slot(self.stop):
             sent_at = self.pacer.clock()
             self.stats.count(requests=1)
             trouble: FetchError
             try:
-                answer = self._receive(request, into)
+                answer = self._receive(request, call)
             except Refused as error:
                 error.status = error.status or 200
                 trouble, status = error, 200
@@ -380,7 +384,7 @@ class ApiSession:
             self.pacer.observe(status=status, headers={}, sent_at=sent_at)
         raise trouble
 
-    def _receive(self, request: requests.PreparedRequest, into: Sink | None) -> Answer:
+    def _receive(self, request: requests.PreparedRequest, call: _Call) -> Answer:
         began = time.monotonic()
         url = request.url or ""
         route = self._home_route if url.startswith(self._home) else self._route(url)
@@ -396,7 +400,7 @@ class ApiSession:
                 cert=route.cert,
             )
             self._date = response.headers.get("Date", self._date)
-            content = self._content(response, into)
+            content = self._content(response, call.into, call.max_bytes)
         except (requests.RequestException, HTTPError, OSError) as error:
             trouble = self._trouble(error, request, answering=response is not None)
         else:
@@ -409,17 +413,17 @@ class ApiSession:
             self.stats.count(busy=time.monotonic() - began)
         raise trouble
 
-    def _content(self, response: requests.Response, into: Sink | None) -> bytes:
+    def _content(self, response: requests.Response, into: Sink | None, most: int | None) -> bytes:
         """Read the body, decompressed; nothing is returned of one that is written into something."""
         if into is not None:
             into.begin()
         encoding = response.headers.get("Content-Encoding", "")
-        pieces = pieces_of(response.raw, seconds=self._total_timeout, max_bytes=self._max_bytes, look_up=self._look_up)
+        pieces = pieces_of(response.raw, seconds=self._total_timeout, max_bytes=most, look_up=self._look_up)
         if into is None or response.status_code != 200:
             body = b"".join(pieces)
             self.stats.count(received=len(body))
-            return decompressed(body, encoding, max_bytes=self._max_bytes) if encoding else body
-        for piece in decompressing(self._counted(pieces), encoding, max_bytes=self._max_bytes):
+            return decompressed(body, encoding, max_bytes=most) if encoding else body
+        for piece in decompressing(self._counted(pieces), encoding, max_bytes=most):
             into.write(piece)
         return b""
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime as dt
-import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bdc_pipeline.sandbox import PagingChange, Sandbox, SandboxOptions, running
+from bdc_pipeline.sandbox import PagingChange
 from bdc_pipeline.warehouse.drain import DrainOptions
-from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of, until
-
-MAIN = "from bdc_pipeline.cli import main; main()"
+from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
 
 #: One day, since each costs Dagster's bookkeeping; the changes below are made on it
 DAYS = {"first": dt.date(2026, 6, 1), "last": dt.date(2026, 6, 1)}
@@ -142,6 +134,17 @@ def test_a_refused_token_stops_at_once(tmp_path: Path, monkeypatch: pytest.Monke
         assert report.requests < 20
         assert "Check that the token is right" in errors_of(report)
         assert "SYNTHETIC-WRONG" not in errors_of(report)
+
+
+def test_a_token_that_is_refused_while_caps_hold_others_back_ends_it_too(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITLAB_PROJECTS_AT_ONCE", "1")
+    copy.sandbox.configure(faults=["401@trace"])
+    report = sync(copy)
+    assert not report.complete
+    assert copy.topics()["trace"] < 10
+    assert "Check that the token is right" in errors_of(report)
 
 
 def test_an_empty_answer_vanishes_nothing(copy: Copy) -> None:
@@ -385,82 +388,3 @@ def test_what_a_failing_server_leaves_is_a_file_that_goes_on(copy: Copy) -> None
     report = sync(copy)
     assert report.complete, errors_of(report)
     assert_whole(copy)
-
-
-# -- processes -------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def started(*arguments: str, sandbox: Sandbox, directory: Path, main: str = MAIN) -> Iterator[subprocess.Popen[str]]:
-    """The command as a process of its own; killed where the test fails before its end."""
-    ours = ("GITLAB_", "BDC_", "DAGSTER_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
-    environment |= {"GITLAB_TOKEN": sandbox.token, "DAGSTER_DISABLE_TELEMETRY": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", main, "sync", "gitlab", "--partition", "2026-06-01", *arguments],
-        env=environment,
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def committed(path: Path, table: str) -> set[int]:
-    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return {row[0] for row in connection.execute(f"SELECT * FROM {table}")}
-
-
-@pytest.mark.slow
-def test_a_process_killed_while_it_fetches_jobs_and_logs_fetches_none_of_them_twice(tmp_path: Path) -> None:
-    sizes = {"projects": 1, "pipelines_per_project": 1, "jobs_per_pipeline": 2}
-    path = tmp_path / "gitlab.db"
-    with running(SandboxOptions(sources=frozenset({"gitlab"}), regular=True, latency_ms=100, **sizes)) as sandbox:  # type: ignore[arg-type]
-        sandbox.source("gitlab").change("run", project=101, count=60, jobs=2, at=AT)
-        done: dict[str, set[int]] = {"pipeline_jobs": set(), "job_logs": set()}
-        for topic, table, moment in (("jobs", "pipeline_jobs", 41), ("trace", "job_logs", 61)):
-            sandbox.reset_stats()
-            with started("-w", "20", "-c", "2", sandbox=sandbox, directory=tmp_path) as process:
-                until(lambda t=topic, m=moment: sandbox.stats()["topics"].get(t, 0) >= m or process.poll() is not None)
-                process.kill()
-                process.communicate(timeout=30)
-            assert process.returncode == -signal.SIGKILL
-            assert done[table] < committed(path, table), "some of it was committed"
-            done = {name: committed(path, name) for name in done}
-        sandbox.configure(latency_ms=0)
-        sandbox.reset_stats()
-        with started("-w", "20", "--json", sandbox=sandbox, directory=tmp_path) as process:
-            out, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-        assert json.loads(out)["complete"] is True
-        asked = set(sandbox.stats()["labels"])
-        assert not {f"job {job} trace" for job in done["job_logs"]} & asked
-        assert not {f"pipeline {pipeline} jobs" for pipeline in done["pipeline_jobs"]} & asked
-        assert sum("trace" in label for label in asked) == 120 - len(done["job_logs"])
-    assert len(committed(path, "pipeline_jobs")) == 60
-    assert len(committed(path, "job_logs")) == 120
-
-
-@pytest.mark.slow
-def test_logs_of_50_mb_are_held_two_at_a_time(tmp_path: Path) -> None:
-    # not getrusage, which tells the most of the process that started it too
-    told = "print(next(line for line in open('/proc/self/status') if 'VmHWM' in line), file=sys.stderr)"
-    measured = f"import sys; from bdc_pipeline.cli import main\ntry: main()\nfinally: {told}"
-    with copying_few_days(tmp_path, projects=1, pipelines_per_project=1) as copy:
-        jobs = [row[0] for row in copy.api.rows("Trace", ["job_id"])]
-        for job in jobs[-8:]:
-            copy.api.change("log", job=job, size=50_000_000)
-        arguments = ("--no-tests", "--no-artifacts", "--json")
-        with started(*arguments, sandbox=copy.sandbox, directory=tmp_path, main=measured) as process:
-            _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors
-        assert copy.one("SELECT count(*) FROM job_logs WHERE size = 50000000") == 8
-        megabytes = int(errors.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
-        assert megabytes < 450, "the process itself takes 170, and a log that is read 50"

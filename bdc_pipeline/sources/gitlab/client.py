@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -53,65 +53,49 @@ class Bytes:
     total: int
 
 
-class Sessions(NamedTuple):
-    """The sessions with one GitLab: for JSON of any length, for small files, and for large ones."""
-
-    json: ApiSession
-    small: ApiSession
-    large: ApiSession
-
-    def close(self) -> None:
-        """Closes the connections."""
-        for session in self:
-            session.close()
-
-    def effort(self) -> Effort:
-        """What has been sent and received, by all who have used them."""
-        total = Effort()
-        for session in self:
-            stats = session.stats.snapshot()
-            total += Effort(stats.requests, stats.retries, stats.bytes, stats.busy, session.ideal_seconds())
-        return total
-
-
 class GitLabClient:
     """Asks one GitLab.
 
     Args:
-        sessions: their base address is the instance's.
-        keep: takes the sessions when the client is done with them; they are closed where there is none.
+        session: its base address is the instance's; it limits no answer's length.
+        most_bytes: the largest file that is read whole.
+        keep: takes the session when the client is done with it; it is closed where there is none.
     """
 
-    def __init__(self, sessions: Sessions, keep: Callable[[Sessions], None] | None = None) -> None:
-        self.session = sessions.json
-        self._sessions: Sessions | None = sessions
-        self._files, self._keep = sessions, keep
-        self._before = sessions.effort()
-        self._spent = Effort()
+    def __init__(
+        self, session: ApiSession, *, most_bytes: int, keep: Callable[[ApiSession], None] | None = None
+    ) -> None:
+        self.session = session
+        self._most_bytes, self._keep = most_bytes, keep
+        self._before = _effort_of(session)
+        self._spent: Effort | None = None
 
     def release(self) -> None:
         """Says that nothing more is asked: the connections are left to the next client."""
         if self._keep is None or self.session.stop.is_set():
             self.close()  # threads of a run that was stopped may still be at work on them
-            return
-        self._spent = self.effort()
-        sessions, self._sessions = self._sessions, None
-        if sessions is not None:
-            self._keep(sessions)
+        elif self._spent is None:
+            self._spent = self.effort()
+            self._keep(self.session)
 
     def close(self) -> None:
         """Closes the connections, unless they were released."""
-        self._spent = self.effort()
-        sessions, self._sessions = self._sessions, None
-        if sessions is not None:
-            sessions.close()
+        if self._spent is None:
+            self._spent = self.effort()
+            self.session.close()
 
     def effort(self) -> Effort:
         """What has been sent and received by this client."""
-        if self._sessions is None:
+        if self._spent is not None:
             return self._spent
-        now, before = self._sessions.effort(), self._before
-        return Effort(now.requests - before.requests, now.retries - before.retries, now.bytes - before.bytes)
+        now, before = _effort_of(self.session), self._before
+        return Effort(
+            now.requests - before.requests,
+            now.retries - before.retries,
+            now.bytes - before.bytes,
+            now.seconds - before.seconds,
+            now.ideal - before.ideal,
+        )
 
     # -- JSON --------------------------------------------------------------------------------------------------
 
@@ -193,9 +177,9 @@ class GitLabClient:
         """
         path = self._address(f"projects/{project_id}/jobs/{job_id}/trace")
         if not large:
-            return self._files.small.fetch("GET", path, parse=lambda answer: answer.content)
+            return self.session.fetch("GET", path, parse=lambda answer: answer.content, max_bytes=SMALL)
         buffer = _Buffer()
-        return self._files.large.fetch("GET", path, parse=lambda _: buffer.content, into=buffer)
+        return self.session.fetch("GET", path, parse=lambda _: buffer.content, into=buffer, max_bytes=self._most_bytes)
 
     def archive(self, project_id: int, job_id: int, first: int | None = None, last: int | None = None) -> Bytes:
         """Bytes of a job's archive: all, from `first` to `last`, or with `last` alone so many from the end.
@@ -211,8 +195,13 @@ class GitLabClient:
             else {"Range": f"bytes={'' if first is None else first}-{last}", "Accept-Encoding": "identity"}
         )
         path, buffer = self._address(f"projects/{project_id}/jobs/{job_id}/artifacts"), _Buffer()
-        return self._files.large.fetch(
-            "GET", path, headers=headers, parse=lambda answer: _read_bytes(answer, buffer), into=buffer
+        return self.session.fetch(
+            "GET",
+            path,
+            headers=headers,
+            parse=lambda answer: _read_bytes(answer, buffer),
+            into=buffer,
+            max_bytes=self._most_bytes,
         )
 
     # -- answers -----------------------------------------------------------------------------------------------
@@ -258,6 +247,11 @@ def _changed(found: Mapping[str, Any], since: Iterable[int]) -> set[int] | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return changed
+
+
+def _effort_of(session: ApiSession) -> Effort:
+    done = session.stats.snapshot()
+    return Effort(done.requests, done.retries, done.bytes, done.busy, session.ideal_seconds())
 
 
 def _read_object(answer: Answer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from bdc_pipeline.fetching.answers import Unauthorized, Unreachable
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
 from bdc_pipeline.sources.gitlab import tables as t
-from bdc_pipeline.sources.gitlab.caps import Caps, capped
+from bdc_pipeline.sources.gitlab.caps import Caps, Turns
 from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
 from bdc_pipeline.sources.gitlab.values import raw_of, readable_key
 from bdc_pipeline.warehouse.drain import Drained
@@ -129,10 +129,12 @@ class GitLabStream:
             fatal=(Unauthorized, ServerDown),
             name="gitlab",
         )
-        runs = pool.run(capped(tasks, self.caps, self._stop))
-        with closing(runs) as outcomes:  # type: ignore[type-var]
+        turns = Turns(tasks, self.caps, self._stop)
+        runs = pool.run(turns)
+        with closing(runs) as outcomes, closing(turns):  # type: ignore[type-var]
             for outcome in outcomes:
                 task = cast("UnitTask", outcome.task)
+                turns.ended(task)
                 match outcome:
                     case Done(value=value):
                         yield from self.take(task, value)

@@ -93,7 +93,6 @@ class PipelinesStream(WholePipelines):
         self._came: set[int] = set()
         self._gone: list[int] = []
         self._left = plan.limit
-        self._later: list[UnitTask] = []
 
     # -- rounds ------------------------------------------------------------------------------------------------
 
@@ -114,7 +113,6 @@ class PipelinesStream(WholePipelines):
             for one in short:
                 one.ids, one.unread, one.total = set(), 0, None
             yield from self.round(self._first_page(one) for one in short)
-        yield from self.round(self._later)
         yield from self._look_for_missing()
         yield from self._conclude()
 
@@ -225,8 +223,7 @@ class PipelinesStream(WholePipelines):
             elif self._within_limit() and self.claim(identifier):
                 self._basic[identifier] = row
                 for task in self.listed_one(row, one.window, f"pipeline {identifier} of {one.window.name}"):
-                    # what follows a page starts with its end, so that caps hold for what is begun apart from it
-                    (spawn if self.caps == Caps() else self._later.append)(task)
+                    spawn(task)
         return _Listed(page, found.ids, same, found.rejects, unread)
 
     def _compare(self, page: Page, one: _List) -> _Listed:

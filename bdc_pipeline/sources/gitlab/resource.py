@@ -17,7 +17,7 @@ from bdc_pipeline.fetching.session import ApiSession
 from bdc_pipeline.settings import GitLabSettings
 from bdc_pipeline.sources.assembly import shared_pacer
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import SMALL, GitLabClient, Sessions
+from bdc_pipeline.sources.gitlab.client import GitLabClient
 
 MB = 1024 * 1024
 
@@ -82,16 +82,16 @@ class GitLabResource(dg.ConfigurableResource[Any]):
             SettingsError: a variable is missing or cannot be used.
         """
         found = settings.gitlab()
-        most = max(self.max_log_mb, self.max_artifact_mb)
-        key = (found, self.workers, self.requests_per_second, self.read_timeout, self.attempts, most)
-        sessions = _KEPT.take(key)
-        if sessions is None:
-            sessions = Sessions(*(self._session(found, limit) for limit in (None, SMALL, int(most * MB))))
-        for session in sessions:
-            session.stop = stop
-        return GitLabClient(sessions, lambda released: _KEPT.keep(key, released))
+        key = (found, self.workers, self.requests_per_second, self.read_timeout, self.attempts)
+        session = _KEPT.take(key) or self._session(found)
+        session.stop = stop
+        return GitLabClient(
+            session,
+            most_bytes=int(max(self.max_log_mb, self.max_artifact_mb) * MB),
+            keep=lambda released: _KEPT.keep(key, released),
+        )
 
-    def _session(self, found: GitLabSettings, max_bytes: int | None) -> ApiSession:
+    def _session(self, found: GitLabSettings) -> ApiSession:
         workers = self.workers or found.workers
         return ApiSession(
             found.url,
@@ -100,7 +100,6 @@ class GitLabResource(dg.ConfigurableResource[Any]):
             pacer=shared_pacer(found.url, workers, self.requests_per_second or found.requests_per_second),
             read_timeout=self.read_timeout,
             attempts=self.attempts,
-            max_bytes=max_bytes,
         )
 
 
@@ -108,23 +107,23 @@ class GitLabResource(dg.ConfigurableResource[Any]):
 
 
 class _Kept:
-    """The sessions that were released last; of one client, since a process talks to one GitLab."""
+    """The session that was released last; one, since a process talks to one GitLab."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._key: Any = None
-        self._sessions: Sessions | None = None
+        self._session: ApiSession | None = None
 
-    def take(self, key: Any) -> Sessions | None:
+    def take(self, key: Any) -> ApiSession | None:
         with self._lock:
-            if self._sessions is None or self._key != key:
+            if self._key != key:
                 return None
-            found, self._sessions = self._sessions, None
+            found, self._session = self._session, None
             return found
 
-    def keep(self, key: Any, sessions: Sessions | None) -> None:
+    def keep(self, key: Any, session: ApiSession | None) -> None:
         with self._lock:
-            former, self._key, self._sessions = self._sessions, key, sessions
+            former, self._key, self._session = self._session, key, session
         if former is not None:
             former.close()
 

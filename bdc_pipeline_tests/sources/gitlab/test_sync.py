@@ -450,6 +450,17 @@ def test_caps_hold_and_lose_nothing(copy: Copy, monkeypatch) -> None:  # type: i
     assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
 
 
+def test_caps_hold_for_what_bridges_have_started_too(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("GITLAB_PROJECTS_AT_ONCE", "1")
+    monkeypatch.setenv("GITLAB_PIPELINES_AT_ONCE", "1")
+    with copying(tmp_path, projects=3, pipelines_per_project=10, jobs_per_pipeline=2, latency_ms=5) as copy:
+        report = copy.sync_all(logs=False, tests=False, artifacts=False)
+        assert report.complete, errors_of(report)
+        assert copy.sandbox.stats()["max_concurrent"] == 1
+        assert copy.one("SELECT count(*) FROM bridges WHERE downstream_pipeline_id IS NOT NULL") > 0
+        assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
+
+
 def test_many_pipelines_jobs_come_by_the_projects_list(tmp_path: Path) -> None:
     with copying_few_days(tmp_path, jobs_per_pipeline=4) as copy:
         copy.api.change("run", project=101, count=60, jobs=4, at="2026-06-01T11:00:00Z")

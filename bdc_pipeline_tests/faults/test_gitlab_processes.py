@@ -1,0 +1,183 @@
+"""A GitLab sync as a process of its own: killed, interrupted, on a full disk, twice at once, with logs that fill the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
+from bdc_pipeline_tests.sources.gitlab.syncing import copying_few_days, until
+
+MAIN = "from bdc_pipeline.cli import main; main()"
+AT = "2026-06-01T10:00:00Z"
+"""When the pipelines run whose day is synced."""
+
+PIPELINES, JOBS = 60, 120
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """In a process of its own, slow enough to be interrupted: 60 pipelines of two jobs on one day."""
+    options = SandboxOptions(
+        sources=frozenset({"gitlab"}),
+        regular=True,
+        latency_ms=100,
+        projects=1,
+        pipelines_per_project=1,
+        jobs_per_pipeline=2,
+    )
+    with running(options) as made:
+        made.source("gitlab").change("run", project=101, count=PIPELINES, jobs=2, at=AT)
+        yield made
+
+
+@contextlib.contextmanager
+def started(*arguments: str, sandbox: Sandbox, directory: Path, main: str = MAIN) -> Iterator[subprocess.Popen[str]]:
+    """The command; killed where the test fails before its end."""
+    ours = ("GITLAB_", "BDC_", "DAGSTER_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment |= {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
+    environment |= {"GITLAB_TOKEN": sandbox.token, "DAGSTER_DISABLE_TELEMETRY": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", main, "sync", "gitlab", "--partition", "2026-06-01", *arguments],
+        env=environment,
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def committed(path: Path, table: str) -> set[int]:
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return {row[0] for row in connection.execute(f"SELECT * FROM {table}")}
+
+
+def requests_of(sandbox: Sandbox, topic: str) -> int:
+    found: int = sandbox.stats()["topics"].get(topic, 0)
+    return found
+
+
+def check_that_a_sync_completes(sandbox: Sandbox, directory: Path) -> set[str]:
+    """Syncs without latency, sees that all is there, and returns what was asked for."""
+    sandbox.configure(latency_ms=0)
+    sandbox.reset_stats()
+    with started("-w", "20", "--json", sandbox=sandbox, directory=directory) as process:
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert json.loads(out)["complete"] is True
+    assert len(committed(directory / "gitlab.db", "pipeline_jobs")) == PIPELINES
+    assert len(committed(directory / "gitlab.db", "job_logs")) == JOBS
+    return set(sandbox.stats()["labels"])
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_it_fetches_jobs_and_logs_fetches_none_of_them_twice(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "gitlab.db"
+    done: dict[str, set[int]] = {"pipeline_jobs": set(), "job_logs": set()}
+    for topic, table, moment in (("jobs", "pipeline_jobs", 41), ("trace", "job_logs", 61)):
+        sandbox.reset_stats()
+        with started("-w", "20", "-c", "2", sandbox=sandbox, directory=tmp_path) as process:
+            until(lambda t=topic, m=moment: requests_of(sandbox, t) >= m or process.poll() is not None)
+            process.kill()
+            process.communicate(timeout=30)
+        assert process.returncode == -signal.SIGKILL
+        assert done[table] < committed(path, table), "some of it was committed"
+        done = {name: committed(path, name) for name in done}
+    asked = check_that_a_sync_completes(sandbox, tmp_path)
+    assert not {f"job {job} trace" for job in done["job_logs"]} & asked
+    assert not {f"pipeline {pipeline} jobs" for pipeline in done["pipeline_jobs"]} & asked
+    assert sum("trace" in label for label in asked) == JOBS - len(done["job_logs"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sync_ends_soon_keeps_what_had_come_and_says_so(
+    sandbox: Sandbox, tmp_path: Path, stop: signal.Signals
+) -> None:
+    with started("-w", "4", "-c", "2", "--json", sandbox=sandbox, directory=tmp_path) as process:
+        until(lambda: requests_of(sandbox, "trace") >= 21 or process.poll() is not None)
+        asked = time.monotonic()
+        process.send_signal(stop)
+        out, errors = process.communicate(timeout=60)
+        took = time.monotonic() - asked
+    assert process.returncode == 1, errors
+    assert took < 5
+    report = json.loads(out)
+    assert report["complete"] is False
+    assert "interrupted" in json.dumps(report["failures"])
+    assert "Traceback" not in errors
+    kept = committed(tmp_path / "gitlab.db", "job_logs")
+    assert 16 <= len(kept) < JOBS
+    if stop == signal.SIGINT:
+        logs = [label for label in check_that_a_sync_completes(sandbox, tmp_path) if "trace" in label]
+        assert len(logs) == JOBS - len(kept), "a log that came before is not fetched again"
+
+
+@pytest.mark.slow
+def test_two_syncs_at_once_are_both_complete(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.configure(latency_ms=5)
+    with (
+        started("-c", "5", "--json", sandbox=sandbox, directory=tmp_path) as first,
+        started("-c", "5", "--json", sandbox=sandbox, directory=tmp_path) as second,
+    ):
+        for process in (first, second):
+            out, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+            assert json.loads(out)["complete"] is True
+            assert "locked" not in errors
+    assert not [label for label in check_that_a_sync_completes(sandbox, tmp_path) if "trace" in label]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_a_good_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.configure(latency_ms=0)
+    path = tmp_path / "gitlab.db"
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000)); {MAIN}"
+    with started("-c", "10", sandbox=sandbox, directory=tmp_path, main=limited) as process:
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode in {1, 2}
+    assert "Traceback" not in errors
+    told = " ".join((out + errors).split())
+    assert str(path) in told
+    assert "full" in told
+    assert "run again" in told
+    kept = {table: len(committed(path, table)) for table in ("pipeline_jobs", "job_logs")}
+    assert 0 < sum(kept.values()) < PIPELINES + JOBS, kept
+    check_that_a_sync_completes(sandbox, tmp_path)
+
+
+@pytest.mark.slow
+def test_logs_of_50_mb_are_held_two_at_a_time(tmp_path: Path) -> None:
+    # not getrusage, which tells the most of the process that started it too
+    told = "print(next(line for line in open('/proc/self/status') if 'VmHWM' in line), file=sys.stderr)"
+    measured = f"import sys; from bdc_pipeline.cli import main\ntry: main()\nfinally: {told}"
+    with copying_few_days(tmp_path, projects=1, pipelines_per_project=1) as copy:
+        jobs = [row[0] for row in copy.api.rows("Trace", ["job_id"])]
+        for job in jobs[-8:]:
+            copy.api.change("log", job=job, size=50_000_000)
+        arguments = ("--no-tests", "--no-artifacts", "--json")
+        with started(*arguments, sandbox=copy.sandbox, directory=tmp_path, main=measured) as process:
+            _, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors
+        assert copy.one("SELECT count(*) FROM job_logs WHERE size = 50000000") == 8
+        megabytes = int(errors.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
+        assert megabytes < 450, "the process itself takes 170, and a log that is read 50"
