@@ -12,13 +12,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from bdc_pipeline.fetching.stopping import Stop, Stopped
 
-__all__ = ["Done", "Failed", "NotTried", "Outcome", "Pool", "Spawn", "Stop", "Stopped", "Task"]
+__all__ = ["Done", "Failed", "Idle", "NotTried", "Outcome", "Pool", "Spawn", "Stop", "Stopped", "Task"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,8 @@ _LOOK_UP_EVERY = 0.1
 _TIME_TO_REPORT = 0.5
 # Outcomes of tasks that were not tried carry no payload, so more of them may wait than of those that do.
 _NOT_TRIED_AHEAD = 1024
+# Answers to requests that were sent together come within some milliseconds of each other, in seconds.
+IDLE_AFTER = 0.01
 
 Spawn: TypeAlias = "Callable[[Task[T]], None]"
 
@@ -64,6 +66,11 @@ class NotTried(Generic[T]):
 
     task: Task[T]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No outcome of a task: none has arrived for a while, so that whoever takes them may do something else."""
 
 
 Outcome: TypeAlias = Done[T] | Failed[T] | NotTried[T]
@@ -114,7 +121,16 @@ class Pool:
 
         Raises whatever the iterable raises, after what was in flight has been yielded.
         """
-        run = _Run(self, tasks)
+        for outcome in self._outcomes(tasks, idle_after=None):
+            if not isinstance(outcome, Idle):  # never is
+                yield outcome
+
+    def run_telling_idle(self, tasks: Iterable[Task[T]], idle_after: float = IDLE_AFTER) -> Iterator[Outcome[T] | Idle]:
+        """Run the tasks as `run` does, and yield `Idle` each time that for `idle_after` seconds no further outcome has arrived."""
+        return self._outcomes(tasks, idle_after)
+
+    def _outcomes(self, tasks: Iterable[Task[T]], idle_after: float | None) -> Iterator[Outcome[T] | Idle]:
+        run = _Run(self, tasks, idle_after)
         run.start()
         try:
             yield from run.outcomes()
@@ -126,8 +142,9 @@ class Pool:
 class _Run(Generic[T]):
     """One run of a pool: the state that its threads share, all of it guarded by one lock."""
 
-    def __init__(self, pool: Pool, tasks: Iterable[Task[T]]) -> None:
+    def __init__(self, pool: Pool, tasks: Iterable[Task[T]], idle_after: float | None) -> None:
         self.pool = pool
+        self.idle_after = idle_after
         self.tasks = iter(tasks)
         self.lock = threading.Lock()
         self.work = threading.Condition(self.lock)  # workers wait here: for a task, or for room
@@ -136,7 +153,9 @@ class _Run(Generic[T]):
         # depth x breadth where first in, first out would hold the whole breadth of the deepest level.
         self.follow_ups: list[Task[T]] = []
         self.results: deque[Outcome[T]] = deque()
+        self.untold = False  # an outcome has been taken since `Idle` was told
         self.running: dict[int, Task[T]] = {}
+        self.idle = 0  # threads that wait for a task or for room
         self.pulling = False  # a generator cannot be asked by two threads at once
         self.exhausted = False
         self.failures = 0
@@ -149,20 +168,29 @@ class _Run(Generic[T]):
     # The consumer's side
 
     def start(self) -> None:
-        for number in range(self.pool.workers):
-            self._start_thread(number)
+        """Start the first thread. Each that finds a task starts the next, so that a few tasks cost a few threads."""
+        with self.lock:
+            self._start_thread()
 
-    def _start_thread(self, number: int) -> None:
+    def _start_thread(self) -> None:
+        number = len(self.threads)
         name = f"{self.pool.name}-{number}"
         thread = threading.Thread(target=self._work, args=(number,), name=name, daemon=True)
+        # with the lock held, so that whoever sees it in the list may join it
         self.threads.append(thread)
         thread.start()
 
-    def outcomes(self) -> Iterator[Outcome[T]]:
+    def _start_further(self) -> None:
+        """Start one more thread where there may be more to do than those that are idle can."""
+        may_be_more = bool(self.follow_ups) or not (self.exhausted or self.broken is not None)
+        if may_be_more and not self.idle and not self.closed and len(self.threads) < self.pool.workers:
+            self._start_thread()
+
+    def outcomes(self) -> Iterator[Outcome[T] | Idle]:
         while (batch := self._take()) is not None:
             yield from batch
 
-    def _take(self) -> list[Outcome[T]] | None:
+    def _take(self) -> Sequence[Outcome[T] | Idle] | None:
         """Wait for the next outcome; several at once only when they are the last. None when there are no more."""
         with self.lock:
             while True:
@@ -174,8 +202,13 @@ class _Run(Generic[T]):
                         return self._abandon()
                 if self.results:
                     self.work.notify()
+                    self.untold = True
                     return [self.results.popleft()]
-                self.arrived.wait(_LOOK_UP_EVERY)
+                idle_after = self.idle_after if self.untold else None
+                arrived = self.arrived.wait(_LOOK_UP_EVERY if idle_after is None else idle_after)
+                if idle_after is not None and not arrived:
+                    self.untold = False
+                    return [Idle()]
 
     def _is_over(self) -> bool:
         no_more = (self.exhausted or self.broken is not None) and not self.pulling
@@ -189,7 +222,7 @@ class _Run(Generic[T]):
         self.deadline = max((now if since is None else since) + self.pool.grace, now + _TIME_TO_REPORT)
         self._halt(self._stopped_sentence())
         # All others may hang in their tasks; this one reports what is left, since no task starts any more
-        self._start_thread(self.pool.workers)
+        self._start_thread()
 
     def _abandon(self) -> list[Outcome[T]]:
         sentence = self._stopped_sentence()
@@ -210,8 +243,9 @@ class _Run(Generic[T]):
             already_abandoned = self.closed
             self.closed = True
             self.work.notify_all()
+            threads = list(self.threads)
         until = time.monotonic() + (0.2 if already_abandoned else self.pool.grace)
-        for thread in self.threads:
+        for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         with self.lock:
             close_tasks: Any = None if self.pulling else getattr(self.tasks, "close", None)
@@ -253,7 +287,7 @@ class _Run(Generic[T]):
                     self._halt(self._stopped_sentence())
                 room = self.pool.ahead if self.halted is None else max(self.pool.ahead, _NOT_TRIED_AHEAD)
                 if len(self.results) >= room:
-                    self.work.wait()
+                    self._wait()
                     continue
                 task = self._pick()
                 if task is None:
@@ -263,6 +297,7 @@ class _Run(Generic[T]):
                     self._put(NotTried(task, self.halted))
                 elif not self.closed:
                     self.running[number] = task
+                    self._start_further()
                     return task
             self.work.notify_all()
             self.arrived.notify()
@@ -270,7 +305,12 @@ class _Run(Generic[T]):
 
     def _wait_for_work(self) -> None:
         if not self.follow_ups and (self.pulling or self.exhausted or self.broken is not None):
-            self.work.wait()
+            self._wait()
+
+    def _wait(self) -> None:
+        self.idle += 1
+        self.work.wait()
+        self.idle -= 1
 
     def _pick(self) -> Task[T] | None:
         """Take a follow-up or else pull from the iterable, letting go of the lock meanwhile."""
@@ -346,6 +386,7 @@ class _Run(Generic[T]):
                 raise RuntimeError(f"{parent.name} has ended, so it cannot add {task.name} any more.")
             self.follow_ups.append(task)
             self.work.notify()
+            self._start_further()
 
 
 class _Spawner(Generic[T]):

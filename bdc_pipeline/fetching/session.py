@@ -2,11 +2,6 @@
 
 What belongs here: addresses, credentials and where they may go, redirects, timeouts, retries. When a request may be sent
 (pacing), how many at once (pool), and what an answer means (the `parse` that a caller brings) do not.
-
-One `requests.Session` serves all threads. Requests are prepared here and handed to its `send`, which spares what
-`Session.request` does anew for each of them: merging settings and cookies and reading the environment for proxies. Bare,
-that is 0.47 ms of CPU a request instead of 0.68, and 0.55 with all that is added here; a session per thread gains nothing
-more (10 to 50 threads, 2 KB answers).
 """
 
 from __future__ import annotations
@@ -18,13 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
@@ -50,6 +44,7 @@ from bdc_pipeline.fetching.answers import (
     Unreachable,
 )
 from bdc_pipeline.fetching.body import ACCEPT_ENCODING, Sink, decompressed, decompressing, pieces_of
+from bdc_pipeline.fetching.connections import Connections
 from bdc_pipeline.fetching.pacing import MAX_PAUSE, Pacer, parsed_date, retry_after_asked_for
 from bdc_pipeline.fetching.redaction import RedactingFilter, Redactor
 from bdc_pipeline.fetching.stopping import Stop, Stopped
@@ -126,15 +121,6 @@ class _Call:
     max_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """How to get to a server: what `requests` reads from the environment, read once for each origin."""
-
-    proxies: Any
-    verify: Any
-    cert: Any
-
-
 class ApiSession:
     """A source's API: sends requests from many threads, tries again what may go better, keeps the secrets.
 
@@ -199,9 +185,10 @@ class ApiSession:
         self._max_backoff = max_backoff
         self._max_bytes = max_bytes
         self._date: str | None = None
-        self._http = _PlainSession(max(workers, self.pacer.limit))
-        self._routes: dict[tuple[str, str, int], _Route] = {}
-        self._home_route = self._route(self.base_url)
+        self._http = Connections(
+            max(workers, self.pacer.limit), connect_timeout=connect_timeout, read_timeout=read_timeout
+        )
+        self._home_route = self._http.route(self.base_url)
         secrets += proxy_secrets(self._home_route.proxies)
         self._redactor = Redactor(secrets)
         # urllib3 logs the address of each request, which is out of this session's hands once it is sent
@@ -387,39 +374,31 @@ class ApiSession:
     def _receive(self, request: requests.PreparedRequest, call: _Call) -> Answer:
         began = time.monotonic()
         url = request.url or ""
-        route = self._home_route if url.startswith(self._home) else self._route(url)
-        response: requests.Response | None = None
+        route = self._home_route if url.startswith(self._home) else self._http.route(url)
+        response: BaseHTTPResponse | None = None
         try:
-            response = self._http.send(
-                request,
-                stream=True,
-                allow_redirects=False,
-                timeout=(self._connect_timeout, self._read_timeout),
-                proxies=route.proxies,
-                verify=route.verify,
-                cert=route.cert,
-            )
+            response = self._http.open(request, route)
             self._date = response.headers.get("Date", self._date)
             content = self._content(response, call.into, call.max_bytes)
         except (requests.RequestException, HTTPError, OSError) as error:
             trouble = self._trouble(error, request, answering=response is not None)
         else:
             took = time.monotonic() - began
-            return Answer(response.status_code, response.headers, content, self._shown(request.url), took, self.redact)
+            return Answer(response.status, response.headers, content, self._shown(request.url), took, self.redact)
         finally:
             # A body that was read to its end has given its connection back by now; any other is not worth keeping
             if response is not None:
-                response.raw.close()
+                response.close()
             self.stats.count(busy=time.monotonic() - began)
         raise trouble
 
-    def _content(self, response: requests.Response, into: Sink | None, most: int | None) -> bytes:
+    def _content(self, response: BaseHTTPResponse, into: Sink | None, most: int | None) -> bytes:
         """Read the body, decompressed; nothing is returned of one that is written into something."""
         if into is not None:
             into.begin()
         encoding = response.headers.get("Content-Encoding", "")
-        pieces = pieces_of(response.raw, seconds=self._total_timeout, max_bytes=most, look_up=self._look_up)
-        if into is None or response.status_code != 200:
+        pieces = pieces_of(response, seconds=self._total_timeout, max_bytes=most, look_up=self._look_up)
+        if into is None or response.status != 200:
             body = b"".join(pieces)
             self.stats.count(received=len(body))
             return decompressed(body, encoding, max_bytes=most) if encoding else body
@@ -522,15 +501,6 @@ class ApiSession:
     ) -> requests.PreparedRequest:
         return self._prepared(request.method or "GET", target, call, trusted=trusted, first=False)
 
-    def _route(self, url: str) -> _Route:
-        origin = origin_of(url)
-        route = self._routes.get(origin)
-        if route is None:
-            with requests.Session() as reader:
-                found = reader.merge_environment_settings(url, {}, None, None, None)
-            route = self._routes[origin] = _Route(found["proxies"], found["verify"], found["cert"])
-        return route
-
     def _shown(self, url: str | None) -> str:
         """Return an address for a message: another host's query may be a signature that opens the door by itself."""
         parts = urlsplit(self.redact(url or ""))
@@ -544,22 +514,6 @@ class ApiSession:
         except requests.RequestException:
             return self.redact(call.url)
         return self._shown(request.url)
-
-
-class _PlainSession(requests.Session):
-    """Sends what it is given: no redirects, no cookies, nothing read from the environment."""
-
-    def __init__(self, connections: int) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=10, pool_maxsize=connections, max_retries=0)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - the library's signature
-        """See no redirects: even when told not to follow one, `requests` reads its body, for as long as that takes."""
-        return None
 
 
 def _no_authentication(request: requests.PreparedRequest) -> requests.PreparedRequest:

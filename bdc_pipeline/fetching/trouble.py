@@ -14,7 +14,7 @@ from http.client import BadStatusLine, RemoteDisconnected
 from typing import Any, cast
 
 import requests
-from urllib3.exceptions import MaxRetryError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError, ReadTimeoutError
 from urllib3.exceptions import SSLError as TLSError
 from urllib3.util.retry import Retry
 
@@ -54,7 +54,7 @@ def trouble_of(  # noqa: PLR0911 - one sentence for each way in which a connecti
     """
     causes = list(_causes(error))
     check = "Check the address, and that the server is up and can be reached from here."
-    if any(isinstance(cause, requests.ConnectTimeout) for cause in causes):
+    if any(_is_connect_timeout(cause) for cause in causes):
         return Unreachable(f"{host} did not take the connection within {connect_timeout:g} s. {check}")
     if any(isinstance(cause, (requests.ReadTimeout, ReadTimeoutError)) for cause in causes):
         what = "the body stopped coming for" if answering else "there was no answer for"
@@ -77,6 +77,13 @@ def trouble_of(  # noqa: PLR0911 - one sentence for each way in which a connecti
     return Unreachable(
         f"the connection to {host} failed ({os.strerror(errno) if errno else 'no reason given'}). {check}"
     )
+
+
+def _is_connect_timeout(cause: BaseException) -> bool:
+    if isinstance(cause, requests.ConnectTimeout):
+        return True
+    # to urllib3 a connection that failed is one that timed out
+    return isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError)
 
 
 def _tls_trouble(causes: list[BaseException], host: str) -> Unreachable:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Outcome, Pool, Stop, Stopped, Task
+from bdc_pipeline.fetching.pool import Done, Failed, Idle, NotTried, Outcome, Pool, Stop, Stopped, Task
 
 from .loopback import eventually
 
@@ -503,6 +503,57 @@ def test_all_threads_have_ended_when_the_last_outcome_is_taken():
     list(Pool(8).run(returning(str(number)) for number in range(100)))
     # one that another test has left may end meanwhile
     assert set(threading.enumerate()) <= before
+
+
+def test_few_tasks_start_few_threads():
+    threads = set[str]()
+
+    def run(spawn) -> None:
+        threads.update(thread.name for thread in threading.enumerate() if thread.name.startswith("few-"))
+
+    list(Pool(50, name="few").run(Task(str(number), run) for number in range(3)))
+    # one that finds a task starts the next, which then finds none
+    assert threads <= {f"few-{number}" for number in range(4)}
+
+
+def test_follow_ups_start_the_threads_that_they_need():
+    together = threading.Barrier(8)
+
+    def run(spawn) -> None:
+        together.wait(10)
+
+    def fan_out(spawn) -> None:
+        for number in range(7):
+            spawn(Task(str(number), run))
+        together.wait(10)
+
+    outcomes = list(Pool(8).run([Task("first", fan_out)]))
+    assert [type(outcome) for outcome in outcomes] == [Done] * 8
+
+
+# Idle
+
+
+def test_idle_is_told_once_whenever_nothing_arrives():
+    first, second = Gate(), Gate()
+    first.open.set()
+    seen: list[str] = []
+    for outcome in Pool(2).run_telling_idle([Task("first", first), Task("second", second)], idle_after=0.001):
+        if not isinstance(outcome, Idle):
+            seen.append(outcome.task.name)
+            continue
+        seen.append("idle")
+        second.open.set()
+    assert seen == ["first", "idle", "second"]
+
+
+def test_idle_is_not_told_before_anything_has_arrived():
+    gate = Gate()
+    opening = threading.Timer(0.05, gate.open.set)
+    opening.start()
+    outcomes = list(Pool(2).run_telling_idle([Task("only", gate)], idle_after=0.001))
+    opening.join()
+    assert [type(outcome) for outcome in outcomes] == [Done]
 
 
 def test_a_pool_runs_as_often_as_it_is_asked_and_each_run_has_its_own_budget():

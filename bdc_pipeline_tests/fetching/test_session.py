@@ -11,12 +11,21 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable
-from contextlib import closing, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 from urllib3.util.retry import Retry
 
 from bdc_pipeline.fetching.pacing import Pacer
@@ -460,6 +469,74 @@ def test_an_unknown_host_names_it():
         session.fetch("GET", "/", parse=content)
 
 
+@contextmanager
+def serving_tls(directory: Path) -> Iterator[tuple[int, Path]]:
+    """A server on loopback whose certificate nobody has signed but itself: its port, and the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = directory / "certificate.pem", directory / "key.pem"
+    public.write_bytes(certificate.public_bytes(Encoding.PEM))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, private)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                while secured.recv(65536):
+                    secured.sendall(reply(b"in private"))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], public
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_at_once_and_one_that_is_named_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with serving_tls(tmp_path) as (port, certificate):
+        with (
+            ApiSession(f"https://127.0.0.1:{port}", attempts=3) as session,
+            pytest.raises(Unreachable, match=r"certificate of 127.0.0.1:\d+ is not trusted .*REQUESTS_CA_BUNDLE"),
+        ):
+            session.fetch("GET", "/", parse=content)
+        assert session.stats.requests == 1, "it would be the same next time"
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with ApiSession(f"https://127.0.0.1:{port}", attempts=1) as session:
+            assert [session.fetch("GET", "/", parse=content) for _ in range(2)] == [b"in private"] * 2
+
+
+def test_certificates_that_are_not_there_are_a_failure_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with (
+        ApiSession("https://127.0.0.1:1", attempts=3) as session,
+        pytest.raises(
+            Unreachable, match=r"none\.pem', which REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, are not there"
+        ),
+    ):
+        session.fetch("GET", "/", parse=content)
+    assert session.stats.requests == 1
+
+
 def test_https_to_a_server_without_it_says_so():
     def answer_in_the_clear(listener: socket.socket) -> None:
         connection, _ = listener.accept()
@@ -520,6 +597,21 @@ def untrusted() -> ssl.SSLCertVerificationError:
             True,
         ),
         (requests.ConnectionError(TOKEN), False, Unreachable, "the connection to h:1 failed (no reason given).", True),
+        (
+            failure(ConnectTimeoutError(TOKEN), TimeoutError(TOKEN)),
+            False,
+            Unreachable,
+            "h:1 did not take the connection within 10 s.",
+            True,
+        ),
+        (
+            failure(NewConnectionError(Any, TOKEN), OSError(errno.EHOSTUNREACH, TOKEN)),
+            False,
+            Unreachable,
+            "the connection to h:1 failed (No route to host).",
+            True,
+        ),
+        (ProxyError(TOKEN, OSError()), False, Unreachable, "the proxy on the way to h:1 failed.", True),
         (requests.ReadTimeout(TOKEN), False, TimedOut, "there was no answer for 60 s.", True),
         (ConnectionResetError(TOKEN), True, BadAnswer, "the body was cut short.", True),
     ],
