@@ -157,6 +157,7 @@ def run_stages(
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM.
+        SettingsError, StoreError: Dagster's directory or the file cannot be used.
     """
     run_id = str(uuid.uuid4())
     failures = list(problems)
@@ -164,7 +165,8 @@ def run_stages(
         failures.append(Failure("sync", "nothing was asked for"))
     conclude = partial(_report, schema, path, run_id, failures, before, started, tables, restricted=restricted)
     try:
-        with dagster_instance() as instance:
+        # the file is held open: when the last connection closes, SQLite moves all of its log into it, and each stage would wait
+        with dagster_instance() as instance, Store(path, schema):
             for stage in stages:
                 failures += _run_stage(stage, instance, resources(run_id, stage.name))
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):

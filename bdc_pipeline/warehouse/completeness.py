@@ -147,7 +147,7 @@ class Completeness:
 
     def check(self, event: Checked, counts: TableCounts) -> None:
         """Takes the end of a listing: does its count fit what is stored, and what has vanished?"""
-        table = event.table
+        table, now = event.table, now_text()
         for partition in event.partitions:
             if problem := self.result.incomplete[table.owner].get(partition) if table.owner else None:
                 self.miss(table, (partition,), f"{table.name} {_named((partition,))}", f"they come with {problem}")
@@ -165,12 +165,15 @@ class Completeness:
                 return
             missed = self.result.incomplete[table.name]
             whole = [partition for partition in event.partitions if partition not in missed]
-            ledger.resolve_rejects(self.store, table, whole, self.run_id, now_text())
+            ledger.resolve_rejects(self.store, table, whole, self.run_id, now)
         else:
-            ledger.resolve_mended(self.store, table, self.run_id, now_text())
+            ledger.resolve_mended(self.store, table, self.run_id, now)
         states = {} if event.full and not event.limited else ledger.partition_states(self.store.connection, table)
+        self.store.count_live(table, [partition for partition in event.partitions if partition is not None])
+        rejected = ledger.open_rejects(self.store.connection, table, event.partitions)
         for partition in event.partitions:
-            self._settle(event, partition, counts, states.get(partition or ""))
+            known = states.get(partition or "")
+            self._settle(event, partition, counts, known, rejected=rejected[partition or ""], now=now)
 
     def _let_go(self, event: Checked, counts: TableCounts) -> bool:
         """Marks rows that came and were gone before the listing ended. False: too many to be believed."""
@@ -213,9 +216,18 @@ class Completeness:
         found = [known[partition]] if partition in known else [] if partition is not None else list(known.values())
         return self.store.held(table, partition) + sum(fingerprints.matched for fingerprints in found)
 
-    def _settle(self, event: Checked, partition: str | None, counts: TableCounts, known: PartitionState | None) -> None:
-        """Notes what a checked listing makes of one of its partitions."""
-        table, now = event.table, now_text()
+    def _settle(
+        self,
+        event: Checked,
+        partition: str | None,
+        counts: TableCounts,
+        known: PartitionState | None,
+        *,
+        rejected: int,
+        now: str,
+    ) -> None:
+        """Notes what a checked listing makes of one of its partitions, of which so many rejects are open."""
+        table = event.table
         missed = partition in self.result.incomplete[table.name]
         # what is missing may hold the rows that did not come
         whole = event.full and not event.limited and not missed
@@ -223,7 +235,7 @@ class Completeness:
             return
         if whole and table.owner:
             self._count_carried(table, partition, counts)
-        live, stored, rejected = self._held_of(table, partition)
+        live, stored = self._held_of(table, partition, rejected)
         self._open_rejects[table.name][partition] = rejected
         verified = event.adds_up or bool(known and known.verified_at)
         total = event.expected if event.full and len(event.partitions) == 1 else event.totals.get(partition or "")
@@ -256,20 +268,19 @@ class Completeness:
             values["token"] = self._token(event.token) if event.token and complete else None
         return values
 
-    def _held_of(self, table: Table, partition: str | None) -> tuple[int, int, int]:
-        """A partition's live rows, those of them that stand for a record as it is, and its open rejects."""
+    def _held_of(self, table: Table, partition: str | None, rejected: int) -> tuple[int, int]:
+        """A partition's live rows, and those of them that stand for a record as it is."""
         live = self.store.live(table, _keys((partition,)))
-        rejected = ledger.open_rejects(self.store.connection, table, partition)
-        stale = ledger.stale_rows(self.store.connection, table, partition) if rejected else 0
-        return live, live - stale, rejected
+        return live, live - (ledger.stale_rows(self.store.connection, table, partition) if rejected else 0)
 
     def differing(self, event: Compare) -> list[str]:
         """The partitions that hold other numbers of rows than the source counts."""
         missed = self.result.incomplete[event.table.name]
+        rejects = ledger.open_rejects(self.store.connection, event.table, event.totals)
         found = []
         for partition, total in event.totals.items():
-            _, stored, rejected = self._held_of(event.table, partition)
-            if stored + rejected != total and partition not in missed:
+            _, stored = self._held_of(event.table, partition, rejects[partition])
+            if stored + rejects[partition] != total and partition not in missed:
                 found.append(partition)
         return found
 

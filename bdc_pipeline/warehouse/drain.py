@@ -29,6 +29,7 @@ from bdc_pipeline.warehouse.stream import (
     Event,
     Known,
     Missing,
+    Pause,
     Reject,
     Rows,
     Same,
@@ -141,6 +142,8 @@ class _Drain:
                 self.account.know(event)
             case Unchanged():
                 self._events.append(event)
+                self.commit()
+            case Pause():
                 self.commit()
             case _:
                 self._gather(event)

@@ -13,9 +13,11 @@ functions take an open `Store`; those that write are called inside its transacti
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -161,20 +163,26 @@ def record_partition(
     A `watermark` only moves forward: a slower run may end after a later one. `watermark_anew`, from a full listing, sets
     it outright: that the clock was once wrong must not hide changes for ever.
     """
-    known = {"complete": 0} | {name.removesuffix("_anew"): value for name, value in values.items()}
-    names = list(known)
-    sets = ", ".join(
+    store.connection.execute(
+        _recording(tuple(values)),
+        (table.name, partition or "", run_id, now, *(() if "complete" in values else (0,)), *values.values()),
+    )
+
+
+@functools.cache
+def _recording(names: tuple[str, ...]) -> str:
+    """The statement that sets these columns of a partition."""
+    columns = [name.removesuffix("_anew") for name in names]
+    inserted = columns if "complete" in columns else ["complete", *columns]
+    sets = ["run_id = excluded.run_id", "synced_at = excluded.synced_at"] + [
         "watermark = max(coalesce(watermark, ''), excluded.watermark)"
         if name == "watermark"
-        else f"{name.removesuffix('_anew')} = excluded.{name.removesuffix('_anew')}"
-        for name in values
-    )
-    marks = ", ".join("?" for _ in names)
-    store.connection.execute(
-        f"INSERT INTO _partitions (table_name, partition, run_id, synced_at, {', '.join(names)}) "
-        f"VALUES (?, ?, ?, ?, {marks}) ON CONFLICT DO UPDATE SET run_id = excluded.run_id, "
-        f"synced_at = excluded.synced_at{', ' if sets else ''}{sets}",
-        (table.name, partition or "", run_id, now, *known.values()),
+        else f"{column} = excluded.{column}"
+        for name, column in zip(names, columns, strict=True)
+    ]
+    return (
+        f"INSERT INTO _partitions (table_name, partition, run_id, synced_at, {', '.join(inserted)}) "
+        f"VALUES (?, ?, ?, ?, {', '.join('?' for _ in inserted)}) ON CONFLICT DO UPDATE SET {', '.join(sets)}"
     )
 
 
@@ -250,10 +258,14 @@ def _storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def open_rejects(connection: sqlite3.Connection, table: Table, partition: str | None) -> int:
-    """How many rejected records of a partition are not resolved."""
-    sql = "SELECT count(*) FROM _rejects WHERE table_name = ? AND partition = ? AND resolved_at IS NULL"
-    return int(connection.execute(sql, (table.name, partition or "")).fetchone()[0])
+def open_rejects(connection: sqlite3.Connection, table: Table, partitions: Iterable[str | None]) -> Counter[str]:
+    """How many rejected records of each partition are not resolved; by key, '' for a table without partitions."""
+    sql = (
+        "SELECT partition, count(*) FROM _rejects WHERE table_name = ? AND resolved_at IS NULL "
+        "AND partition IN (SELECT value FROM json_each(?)) GROUP BY partition"
+    )
+    keys = json.dumps([key or "" for key in partitions])
+    return Counter(dict(connection.execute(sql, (table.name, keys)).fetchall()))
 
 
 def begin_run(store: Store, run_id: str, source: str, now: str) -> None:

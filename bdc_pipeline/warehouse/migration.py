@@ -31,7 +31,21 @@ def pending_statements(connection: sqlite3.Connection, path: Path, schema: Schem
     Raises:
         StoreError: the file differs by more than statements can mend without losing anything.
     """
-    return _Migration(connection, path, schema).statements(extra)
+    rows = connection.execute("SELECT name, type, sql, tbl_name FROM main.sqlite_master").fetchall()
+    of, in_order = _IN_ORDER.get(id(schema), (None, frozenset[_Row]()))
+    if of is schema and in_order.issubset(rows):
+        return []
+    pending = _Migration(connection, path, schema, rows).statements(extra)
+    if not pending:
+        _IN_ORDER[id(schema)] = schema, frozenset(rows)
+    return pending
+
+
+_Row = tuple[str, str, str | None, str]
+
+_IN_ORDER: dict[int, tuple[Schema, frozenset[_Row]]] = {}
+"""What a file held when nothing was missing, by schema: one that holds the same needs no further look, which a sync of many stages takes
+at each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +58,8 @@ class _Present:
 
 
 class _Migration:
-    def __init__(self, connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, schema: Schema, rows: Sequence[_Row]) -> None:
         self.connection, self.path, self.schema = connection, path, schema
-        rows = connection.execute("SELECT name, type, sql, tbl_name FROM main.sqlite_master").fetchall()
         # a trigger may bear the name of a table
         self.found = {str(name).lower(): (str(kind), sql) for name, kind, sql, _ in rows if kind != "trigger"}
         self.triggers = {str(name).lower(): (str(on).lower(), sql) for name, kind, sql, on in rows if kind == "trigger"}

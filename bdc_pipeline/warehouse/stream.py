@@ -156,7 +156,12 @@ class Erase:
     values: tuple[int | str, ...]
 
 
-Event = Rows | Same | Reject | Checked | Missing | Compare | Known | Unchanged | Erase
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing comes just now: a good moment to write what has gathered."""
+
+
+Event = Rows | Same | Reject | Checked | Missing | Compare | Known | Unchanged | Erase | Pause
 
 
 @dataclass(frozen=True, slots=True)

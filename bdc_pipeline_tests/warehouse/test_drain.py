@@ -23,7 +23,7 @@ from bdc_pipeline.warehouse.completeness import FEW_ROWS
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain, vanish_allowed
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Rows
+from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Pause, Rows
 from bdc_pipeline_tests.warehouse import drain_child
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
@@ -140,6 +140,10 @@ def test_a_transaction_ends_when_enough_rows_have_gathered(shop: Shop) -> None:
 def test_a_transaction_ends_when_enough_time_has_passed(shop: Shop) -> None:
     single = [items(number) for number in range(3)]
     assert commits(shop, *single, listed(3), commit_seconds=0) == [1, 2, 3, 3, 3]
+
+
+def test_a_transaction_ends_when_nothing_comes(shop: Shop) -> None:
+    assert commits(shop, items(1), items(2), Pause(), Pause(), items(3), listed(3)) == [2, 3, 3]
 
 
 def test_a_second_connection_sees_the_file_change_once_a_transaction(shop: Shop) -> None:

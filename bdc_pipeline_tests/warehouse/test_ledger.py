@@ -174,14 +174,14 @@ def test_records_without_a_key_are_told_apart_by_their_text(store: Store) -> Non
         for raw in ("{}", "[]", "{}"):
             ledger.record_reject(store, rejected(raw=raw), "run 1", NOW)
     assert [raw for _, raw, *_ in rejects(store)] == ["[]", "{}"]
-    assert ledger.open_rejects(store.connection, ITEMS, "0-9") == 2
+    assert ledger.open_rejects(store.connection, ITEMS, ["0-9"])["0-9"] == 2
 
 
 def test_a_record_that_changed_and_is_still_rejected_is_one_open_reject(store: Store) -> None:
     with store.transaction():
         ledger.record_reject(store, rejected(7, raw="old"), "run 1", NOW)
         ledger.record_reject(store, rejected(7, raw="new"), "run 2", LATER)
-    assert ledger.open_rejects(store.connection, ITEMS, "0-9") == 1
+    assert ledger.open_rejects(store.connection, ITEMS, ["0-9"])["0-9"] == 1
     assert [(raw, resolved) for _, raw, _, _, _, resolved, _ in rejects(store)] == [("new", None), ("old", LATER)]
 
 
@@ -199,7 +199,7 @@ def test_a_reject_is_kept_whatever_is_in_it(store: Store, reject: ledger.Reject)
     with store.transaction():
         ledger.record_reject(store, reject, "run 1", NOW)
         ledger.record_reject(store, reject, "run 1", NOW)
-    assert ledger.open_rejects(store.connection, ITEMS, reject.partition) == 1
+    assert ledger.open_rejects(store.connection, ITEMS, [reject.partition]).total() == 1
 
 
 def test_rejects_that_a_full_listing_did_not_bring_again_are_resolved_in_its_partitions_alone(store: Store) -> None:
@@ -218,7 +218,7 @@ def test_rejects_that_a_full_listing_did_not_bring_again_are_resolved_in_its_par
     ]
     with store.transaction():
         ledger.record_reject(store, rejected(1), "run 3", LATER)
-    assert ledger.open_rejects(store.connection, ITEMS, "0-9") == 2
+    assert ledger.open_rejects(store.connection, ITEMS, ["0-9"])["0-9"] == 2
 
 
 # -- facts ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -378,3 +380,29 @@ def test_another_program_s_table_in_the_place_of_a_spatial_index_is_refused_and_
     with pytest.raises(StoreError, match=rf"already holds {kind} 'things_rtree' that this program did not make"):
         Store(path, thing(*PLACED, spatial=("lat", "lon")))
     assert path.read_bytes() == before
+
+
+def test_what_goes_missing_after_a_file_was_in_order_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    put(path, SHOP, (1,))
+    for kind in ("view", "index", "trigger", "table"):
+        made_by_us = asked(path, f"SELECT name FROM sqlite_master WHERE type = '{kind}' AND sql IS NOT NULL")
+        for (name,) in made_by_us:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.execute(f'DROP {kind} IF EXISTS "{name}"')
+            with Store(path, SHOP):
+                pass
+        again = asked(path, f"SELECT name FROM sqlite_master WHERE type = '{kind}' AND sql IS NOT NULL")
+        assert sorted(again) == sorted(made_by_us)
+
+
+def test_a_file_that_is_put_in_the_place_of_one_that_was_in_order_is_looked_at_anew(tmp_path: Path) -> None:
+    path, other = tmp_path / "shop.db", tmp_path / "other.db"
+    schema = thing(("name", str))
+    put(path, schema, (1, "chair"))
+    with Store(path, schema):
+        pass
+    put(other, thing(("name", int)), (1, 5))
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(StoreError, match="holds 'name' as INTEGER"):
+        Store(path, schema)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from bdc_pipeline.warehouse import seen as seen_module
 from bdc_pipeline.warehouse.store import Store, StoreError, now_text
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.table import ByValue, Schema, Table
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
     LATER,
@@ -407,6 +407,29 @@ def test_whatever_comes_in_whatever_batches_the_table_and_the_counts_are_those_o
 
 
 # -- what a run has seen -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digits", [0, 4])
+def test_the_live_rows_of_many_partitions_are_counted_at_once_as_they_are_one_by_one(
+    tmp_path: Path, digits: int
+) -> None:
+    Row = msgspec.defstruct("Row", [("id", int), ("town", int if digits else str)])  # noqa: N806
+    table = Table(Row, "places", partitioning=ByValue("town", digits=digits))
+    towns = [101, 147, 155] if digits else ["0101", "it's", "155"]
+    with Store(tmp_path / "places.db", Schema("places", (table,))) as store:
+        store.track([table])
+        with store.transaction() as connection:
+            store.upsert(table, [Row(number, towns[number % 2]) for number in range(7)], NOW)
+            connection.execute("UPDATE places SET vanished_at = ? WHERE id < 3", (NOW,))
+        keys = ["0101", "0147" if digits else "it's", "0155" if digits else "155"]
+        with store.transaction() as connection:
+            counted: list[str] = []
+            store.count_live(table, keys)
+            connection.set_trace_callback(counted.append)
+            at_once = [store.live(table, [key]) for key in keys]
+            assert counted == []
+            connection.set_trace_callback(None)
+        assert at_once == [store.live(table, [key]) for key in keys] == [2, 2, 0]
 
 
 def test_rows_are_unseen_unless_they_came_or_were_spared_or_are_newer(store: Store) -> None:
