@@ -86,8 +86,10 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
             ),
         ),
     ]
+    opened = time.perf_counter()
+    holder = Store(database, t.SCHEMA)  # held open until the end, as the command line does
     for name, plan_of, stream_of in made:
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu = opened if name == "projects" else time.perf_counter(), time.process_time()
         with Store(database, t.SCHEMA) as store:
             plan = plan_of(store.connection)
         planned = time.perf_counter()
@@ -104,6 +106,11 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
                 "rows": sum(counts.fetched for counts in drained.counts.values()),
                 "complete": drained.is_complete,
             }
+    began, cpu = time.perf_counter(), time.process_time()
+    holder.close()
+    took = time.perf_counter() - began
+    nothing = dict.fromkeys(("plan", "requests", "lists", "rows"), 0)
+    yield {"stage": "closing", **nothing, "fetch": took, "cpu": time.process_time() - cpu, "complete": True}
 
 
 def report(title: str, found: list[dict[str, Any]], latency: float, workers: int) -> tuple[float, float]:

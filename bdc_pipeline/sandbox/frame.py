@@ -247,7 +247,9 @@ class Frame:
     async def _wait(self, began: float) -> None:
         """Waits until the latency is over. What it takes to make an answer is part of it, as with any server."""
         if self.options.latency_ms:
-            await asyncio.sleep(max(0.0, began + self.options.latency_ms / 1000 - time.monotonic()))
+            left = began + self.options.latency_ms / 1000 - time.monotonic()
+            # the event loop rounds up to whole milliseconds; so it is rounded to the nearest
+            await asyncio.sleep(max(0.0, left - 0.0005))
 
     def _over_limit(self, call: Call) -> Answer:
         if self.options.rate_limit_status == 200:

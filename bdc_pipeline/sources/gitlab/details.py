@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -64,14 +65,14 @@ class UnitsStream(GitLabStream):
         yield from self.round(self._task(unit) for unit in self.plan.units)
 
     def _task(self, unit: Unit) -> UnitTask:
-        def run(_: Spawn[Any]) -> Iterable[Event]:
+        def run(_: Spawn[Any]) -> Any:
             return self.fetch(unit)
 
         name = f"{self.what} {unit.id} of {self.name_of(unit.project_id)}"
         return UnitTask(name, run, unit.project_id, (unit.day,), unit)
 
-    def fetch(self, unit: Unit) -> Iterable[Event]:
-        """What a unit brings, as events; called by the pool's threads."""
+    def fetch(self, unit: Unit) -> Any:
+        """What a unit brings, by any thread: events, or what `take` makes events of."""
         raise NotImplementedError
 
     def requested(self, unit: Unit, request: Callable[[], Any]) -> Any:
@@ -97,6 +98,23 @@ class UnitsStream(GitLabStream):
 
 
 # -- logs ------------------------------------------------------------------------------------------------------
+
+
+SHORT = 256 * 1024
+"""Bytes up to which a log is read by the thread that writes, while the slot that brought it asks for the next one. A longer one would
+hold up the writing, and many of them the memory."""
+
+
+MOST_PUT_OFF = 64
+"""Short logs that wait to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """A short log as it came."""
+
+    unit: Unit
+    raw: bytes | bytearray
 
 
 class LogsStream(UnitsStream):
@@ -130,6 +148,8 @@ class LogsStream(UnitsStream):
         super().__init__(client, t.OF_LOGS, plan, workers=workers, stop=stop, caps=caps)
         self._stored, self._most, self._now = stored, most_bytes, now
         self._large = threading.Semaphore(2)
+        self._came: list[_Came] = []
+        self._awaited = len(plan.units)
 
     def work(self) -> Iterator[Event]:
         """Marks logs of jobs that were erased since, one after the other, and fetches."""
@@ -137,21 +157,37 @@ class LogsStream(UnitsStream):
         for job in self.plan.again:
             yield Rows(t.JOB_LOGS, [msgspec.structs.replace(self._stored.one(t.JOB_LOGS, job), gone_at=self._now)])
         yield from super().work()
+        yield from self.idle()
 
-    def fetch(self, unit: Unit) -> Iterable[Event]:
+    def fetch(self, unit: Unit) -> Any:
         """A log, or why there is none."""
         if unit.size is not None and unit.size > self._most:
-            return [Rows(t.JOB_LOGS, [_without(unit, "too_large", unit.size)])]
+            return _without(unit, "too_large", unit.size)
         if (unit.size or 0) <= SMALL:
             try:
-                return [Rows(t.JOB_LOGS, [self._log(unit, large=False)])]
+                return self._log(unit, large=False)
             except Refused as refused:
                 if refused.status != OVER_LIMIT:
                     raise
         with self._large:
-            return [Rows(t.JOB_LOGS, [self._log(unit, large=True)])]
+            return self._log(unit, large=True)
 
-    def _log(self, unit: Unit, *, large: bool) -> r.JobLog:
+    def take(self, task: UnitTask, value: r.JobLog | _Came) -> Iterable[Event]:
+        """Passes a row on; a short log is read when nothing arrives."""
+        del task
+        if not isinstance(value, _Came):
+            return [Rows(t.JOB_LOGS, [value])]
+        self._came.append(value)
+        self._awaited -= 1
+        # behind the last request nothing is held up any more
+        return self.idle() if len(self._came) >= MOST_PUT_OFF or self._awaited < self._workers else ()
+
+    def idle(self) -> Iterable[Event]:
+        """Reads the logs that have come."""
+        came, self._came = self._came, []
+        return [Rows(t.JOB_LOGS, [self._row(one.unit, one.raw) for one in came])] if came else ()
+
+    def _log(self, unit: Unit, *, large: bool) -> r.JobLog | _Came:
         try:
             raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id, large=large))
         except Refused as refused:
@@ -164,11 +200,11 @@ class LogsStream(UnitsStream):
             return _without(unit, "forbidden", unit.size)
         return self._read(unit, raw)
 
-    def _read(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog:
+    def _read(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog | _Came:
         if len(raw) > self._most:
             return _without(unit, "too_large", len(raw))
         if raw:
-            return self._row(unit, raw)
+            return _Came(unit, raw) if len(raw) <= SHORT else self._row(unit, raw)
         if unit.stored:
             return self._kept(unit)
         # 200 without a byte: no log yet, or erased. With an artifact of a log there is one

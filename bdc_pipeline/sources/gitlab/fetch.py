@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from bdc_pipeline.fetching.answers import Unauthorized, Unreachable
-from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Pool, Stop, Task
+from bdc_pipeline.fetching.pool import Done, Failed, Idle, NotTried, Pool, Stop, Task
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps, Turns
 from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
 from bdc_pipeline.sources.gitlab.values import raw_of, readable_key
-from bdc_pipeline.warehouse.drain import Drained
-from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject
+from bdc_pipeline.warehouse.drain import Drained, DrainOptions
+from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Pause, Reject
 from bdc_pipeline.warehouse.table import Table
 
 ERROR_BUDGET = 100
@@ -26,6 +26,10 @@ ERROR_BUDGET = 100
 
 DOWN_AFTER = 10
 """Units in a row, after all their attempts, that found no server: it is gone."""
+
+
+COMMIT_SECONDS = 0.5
+"""How long rows wait to be written. Few come at a time: a request brings one log, or the jobs of one pipeline."""
 
 
 class ServerDown(Unreachable):
@@ -104,6 +108,10 @@ class GitLabStream:
         """What has been sent and received."""
         return self.client.effort()
 
+    def drain_options(self, options: DrainOptions) -> DrainOptions:
+        """Writes while requests are under way, lest the last of them be waited for and then all of a second's rows written."""
+        return replace(options, commit_seconds=min(options.commit_seconds, COMMIT_SECONDS))
+
     def __iter__(self) -> Iterator[Event]:
         yield from self.work()
         yield from self.verdict()
@@ -120,6 +128,10 @@ class GitLabStream:
         del task
         return cast("Iterable[Event]", value)
 
+    def idle(self) -> Iterable[Event]:
+        """What a stage does while nothing arrives: what it has put off."""
+        return ()
+
     def round(self, tasks: Iterable[UnitTask]) -> Iterator[Event]:
         """Runs units, all slots busy, and yields what they bring."""
         pool = Pool(
@@ -130,9 +142,13 @@ class GitLabStream:
             name="gitlab",
         )
         turns = Turns(tasks, self.caps, self._stop)
-        runs = pool.run(turns)
+        runs = pool.run_telling_idle(turns)
         with closing(runs) as outcomes, closing(turns):  # type: ignore[type-var]
             for outcome in outcomes:
+                if isinstance(outcome, Idle):
+                    yield from self.idle()
+                    yield Pause()
+                    continue
                 task = cast("UnitTask", outcome.task)
                 turns.ended(task)
                 match outcome:
