@@ -116,6 +116,7 @@ def dagster_instance(home: Path | None = None) -> Iterator[dg.DagsterInstance]:
     home = home or settings.dagster_home()
     if home is None:
         with dg.DagsterInstance.ephemeral() as instance:
+            _keep_no_events_of_partitions(instance)
             yield instance
         return
     try:
@@ -128,6 +129,27 @@ def dagster_instance(home: Path | None = None) -> Iterator[dg.DagsterInstance]:
         raise settings.SettingsError(f"DAGSTER_HOME '{home}' cannot be used: {error}") from None
     with instance:
         yield instance
+
+
+def _keep_no_events_of_partitions(instance: dg.DagsterInstance) -> None:
+    """Lets an instance in memory forget that partitions are to be, and are, materialized.
+
+    Nobody can ask it: it is gone after the sync, of which the ledger tells. To store the two events of each partition of each table took
+    4 ms, and 2 of 2.3 s of a sync of 49 days that found nothing new.
+    """
+    storage = instance.event_log_storage
+    store_event = storage.store_event
+
+    def store(event: dg.EventLogEntry) -> None:
+        if event.dagster_event_type not in _OF_PARTITIONS:
+            store_event(event)
+
+    setattr(storage, "store_event", store)  # noqa: B010  (a class of its own needs six modules of Dagster's that are private)
+
+
+_OF_PARTITIONS = frozenset(
+    {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+)
 
 
 def run_stages(

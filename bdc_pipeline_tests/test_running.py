@@ -78,6 +78,24 @@ def test_without_dagster_home_the_instance_is_in_memory() -> None:
         assert instance.is_ephemeral
 
 
+def test_an_instance_in_memory_keeps_the_events_of_runs_and_none_of_partitions() -> None:
+    days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
+
+    @dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())
+    def daily() -> None: ...
+
+    tags = {running.RANGE_START: "2026-01-01", running.RANGE_END: "2026-01-31"}
+    with dagster_instance() as instance:
+        result = dg.materialize([daily], instance=instance, tags=tags)
+        kept = {record.dagster_event_type for record in instance.all_logs(result.run_id)}
+    assert len(result.asset_materializations_for_node("daily")) == 31, "the run's own result tells of them"
+    assert dg.DagsterEventType.RUN_SUCCESS in kept
+    assert not kept & {
+        dg.DagsterEventType.ASSET_MATERIALIZATION,
+        dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    }
+
+
 def test_dagster_home_is_made_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "deep" / "down"
     monkeypatch.setenv("DAGSTER_HOME", str(home))

@@ -1,8 +1,9 @@
 """How near a GitLab sync comes to the physical limit: `python -m benchmarks.gitlab` (about a minute).
 
 A sandbox in a process of its own answers each request after a fixed latency. The ideal time of a stage is its requests in whole
-rounds: ceil(requests / workers) x latency; listing pipelines and asking for each count as two. The crawler with nested semaphores, as the tool in use today has them (5 projects, 10
-pipelines of each, batches of 20 jobs, 20 calls in all), makes the same calls with the same session, in the same run.
+rounds: ceil(requests / workers) x latency; listing pipelines and asking for each count as two. The crawler with nested semaphores, as
+the tool in use today has them (5 projects, 10 pipelines of each, batches of 20 jobs, 20 calls in all), makes the same calls with the
+same session, in the same run. Of the short sync, which is over in 1.5 s, five are made, each into a new file, and the median is told.
 """
 
 from __future__ import annotations
@@ -180,13 +181,19 @@ def using(sandbox: Sandbox) -> None:
     os.environ.pop("GITLAB_PROJECTS", None)
 
 
-def against_nested(sandbox: Sandbox, database: Path, latency: float, workers: int) -> None:
+def first_sync(sandbox: Sandbox, directory: Path, workers: int, times: int) -> list[dict[str, Any]]:
+    """The stages of the median of some first syncs."""
+    days = days_between(FIRST, LAST)
+    found = [list(stages(sandbox, directory / f"{number}.db", days, workers)) for number in range(times)]
+    return sorted(found, key=lambda of: sum(stage["plan"] + stage["fetch"] for stage in of))[times // 2]
+
+
+def against_nested(sandbox: Sandbox, directory: Path, latency: float, workers: int, times: int) -> None:
     """A first sync, and the same calls nested."""
     using(sandbox)
     source = sandbox.source("gitlab")
-    seconds, _ = report(
-        "first sync", list(stages(sandbox, database, days_between(FIRST, LAST), workers)), latency, workers
-    )
+    title = f"first sync, the median of {times}" if times > 1 else "first sync"
+    seconds, _ = report(title, first_sync(sandbox, directory, workers, times), latency, workers)
     pipelines: dict[int, list[int]] = {}
     for number, project in source.rows("Pipeline", ["id", "project_id"]):
         pipelines.setdefault(project, []).append(number)
@@ -225,8 +232,9 @@ def main() -> None:
             print(
                 f"\n== {each * jobs} jobs of {each} pipelines of {projects} projects, {given.latency_ms:g} ms, {workers} slots"
             )
+            own = Path(directory) / f"{projects} {pipelines}"
             with running(options(projects, pipelines, jobs, given.latency_ms)) as sandbox:
-                against_nested(sandbox, Path(directory) / f"{projects} {pipelines}.db", latency, workers)
+                against_nested(sandbox, own, latency, workers, times=5 if each * jobs <= 100 else 1)
         print(f"\n== 50 projects of 4 pipelines, 20 ms, {workers} slots")
         with running(options(50, 4, 3, 20)) as sandbox:
             using(sandbox)

@@ -138,7 +138,7 @@ def copying(directory: Path, **options: Any) -> Iterator[Copy]:
 @contextlib.contextmanager
 def copying_few_days(directory: Path, **options: Any) -> Iterator[Copy]:
     """A sandbox with three plain pipelines of one day in each of three projects, of which that day is synced: each day of each
-    table costs Dagster's bookkeeping 5 ms."""
+    table costs Dagster a millisecond."""
     given = {"projects": 3, "pipelines_per_project": 2, "jobs_per_pipeline": 5, "regular": True, **options}
     with copying(directory, **given) as copy:
         copy.first = copy.last = dt.date(2026, 6, 1)
