@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from bdc_pipeline.fetching.answers import Unauthorized, Unreachable
 from bdc_pipeline.fetching.pool import Done, Failed, Idle, NotTried, Pool, Stop, Task
+from bdc_pipeline.fetching.reaching import ERROR_BUDGET, FATAL, Reach
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps, Turns
 from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
@@ -21,19 +21,8 @@ from bdc_pipeline.warehouse.drain import Drained, DrainOptions
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Pause, Reject
 from bdc_pipeline.warehouse.table import Table
 
-ERROR_BUDGET = 100
-"""Units that may fail before the rest is not tried: the server is down, not hiccuping."""
-
-DOWN_AFTER = 10
-"""Units in a row, after all their attempts, that found no server: it is gone."""
-
-
 COMMIT_SECONDS = 0.5
 """How long rows wait to be written. Few come at a time: a request brings one log, or the jobs of one pipeline."""
-
-
-class ServerDown(Unreachable):
-    """The server cannot be reached any more."""
 
 
 class ProjectRefused(Exception):  # noqa: N818  (says what happened)
@@ -96,7 +85,7 @@ class GitLabStream:
         self._problems: dict[tuple[str, str], set[str]] = {}
         self._untried: dict[str, _Untried] = {}
         self._refused: dict[int, Exception] = {}
-        self._unreached = 0
+        self._reach = Reach()
 
     # -- the protocol of streams -------------------------------------------------------------------------------
 
@@ -138,7 +127,7 @@ class GitLabStream:
             self._workers,
             stop=self._stop,
             error_budget=ERROR_BUDGET,
-            fatal=(Unauthorized, ServerDown),
+            fatal=FATAL,
             name="gitlab",
         )
         turns = Turns(tasks, self.caps, self._stop)
@@ -199,18 +188,11 @@ class GitLabStream:
         if task_project in self._refused:
             raise ProjectRefused(str(self._refused[task_project]))
         try:
-            found = request()
-        except Unreachable as error:
-            self._unreached += 1
-            if self._unreached >= DOWN_AFTER:
-                raise ServerDown(str(error)) from None
-            raise
+            return self._reach.ask(request)
         except Exception as error:
             if is_of_project(error):
                 self._refused.setdefault(task_project, error)
             raise
-        self._unreached = 0
-        return found
 
     # -- the end -----------------------------------------------------------------------------------------------
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import Unreachable
 from bdc_pipeline.fetching.pool import Spawn, Task
+from bdc_pipeline.fetching.reaching import Reach
 from bdc_pipeline.sources.properties import tables as t
 from bdc_pipeline.sources.properties.client import BoligsidenClient
 from bdc_pipeline.sources.properties.payload import Sketch
@@ -17,15 +16,6 @@ from bdc_pipeline.sources.properties.record import Homes, Reader, sketch
 from bdc_pipeline.sources.properties.split import Part
 from bdc_pipeline.sources.properties.visiting import Visiting
 from bdc_pipeline.sources.properties.walk import Ask, For, Walk
-
-T = TypeVar("T")
-
-DOWN_AFTER = 10
-"""Pages in a row, after all their attempts, that found no server: it is gone, and the rest is not asked for."""
-
-
-class ServerDown(Unreachable):
-    """The server cannot be reached any more."""
 
 
 @dataclass(slots=True)
@@ -73,7 +63,7 @@ class Asking:
     def __init__(self, client: BoligsidenClient, page_size: int) -> None:
         self._client, self._page_size = client, page_size
         self._reader = Reader()
-        self._unreached = 0
+        self._reach = Reach()
 
     def page(self, visiting: Visiting, ask: Ask) -> Fetched:
         """A page; of records that are stored just as they came no more than their ids is read.
@@ -82,7 +72,7 @@ class Asking:
             FetchError: it did not come.
         """
         size = 1 if ask.purpose is For.COUNT else self._page_size
-        page = self._reached(lambda: self._client.page(ask.part, ask.number, size, total=ask.told))
+        page = self._reach.ask(lambda: self._client.page(ask.part, ask.number, size, total=ask.told))
         if ask.purpose is For.COUNT:
             return Fetched(page.total)
         raws = page.records
@@ -101,22 +91,10 @@ class Asking:
         Raises:
             FetchError: it did not come.
         """
-        raws = [self._reached(lambda: self._client.home(address_id))]
+        raws = [self._reach.ask(lambda: self._client.home(address_id))]
         homes = self._reader.read(raws, (0,), int(visiting.visit.code))
         hashes = t.SCHEMA.fingerprints(raws)
         return Fetched(1, [], homes, [hashes[place] for place in homes.raws])
-
-    def _reached(self, request: Callable[[], T]) -> T:
-        """What a request brings; a server that is gone is told from one that hiccups."""
-        try:
-            found = request()
-        except Unreachable as error:
-            self._unreached += 1  # by any thread; that one is lost now and then does not matter
-            if self._unreached >= DOWN_AFTER:
-                raise ServerDown(str(error)) from None
-            raise
-        self._unreached = 0
-        return found
 
 
 def _identified(raw: msgspec.Raw, fingerprint: int) -> tuple[str, Sketch | None]:

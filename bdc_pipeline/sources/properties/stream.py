@@ -14,10 +14,10 @@ from typing import cast
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import Unauthorized
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Outcome, Pool, Stop
+from bdc_pipeline.fetching.reaching import ERROR_BUDGET, FATAL
 from bdc_pipeline.sources.properties import tables as t
-from bdc_pipeline.sources.properties.asking import Asking, Fetched, HomeTask, PageTask, ServerDown
+from bdc_pipeline.sources.properties.asking import Asking, Fetched, HomeTask, PageTask
 from bdc_pipeline.sources.properties.client import BoligsidenClient
 from bdc_pipeline.sources.properties.feed import Feed
 from bdc_pipeline.sources.properties.plan import Plan
@@ -29,9 +29,6 @@ from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Known, Missing
 from bdc_pipeline.warehouse.table import Table
 
 LOG = logging.getLogger("bdc_pipeline")
-
-ERROR_BUDGET = 100
-"""Pages that may fail before the rest is not asked for any more: the server is down, not hiccuping."""
 
 
 class PropertiesStream:
@@ -96,9 +93,7 @@ class PropertiesStream:
                 yield from self._begin(visiting)
         else:
             yield from self._begin_next(waiting)
-        pool = Pool(
-            self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized, ServerDown), name="homes"
-        )
+        pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=FATAL, name="homes")
         if not self._under_way:
             self._feed.close()
         with closing(cast("Iterator[Outcome[Fetched]]", pool.run(self._feed))) as outcomes, closing(self._feed):  # type: ignore[type-var]

@@ -15,8 +15,9 @@ from typing import cast
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import FetchError, Refused, TimedOut, Unauthorized, Unreachable
+from bdc_pipeline.fetching.answers import FetchError, Refused, TimedOut, Unauthorized
 from bdc_pipeline.fetching.pool import Done, Failed, NotTried, Outcome, Pool, Spawn, Stop, Stopped, Task
+from bdc_pipeline.fetching.reaching import ERROR_BUDGET, FATAL, Reach
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.client import Page, SonarClient
 from bdc_pipeline.sources.sonar.entities import ACCOUNTS, ENTITIES, Entity, Search
@@ -25,17 +26,6 @@ from bdc_pipeline.sources.sonar.plan import Plan, count_all
 from bdc_pipeline.warehouse.drain import Drained
 from bdc_pipeline.warehouse.stream import Checked, Compare, Effort, Erase, Event, Missing, Reject, Rows
 from bdc_pipeline.warehouse.table import IdBlocks, Table
-
-ERROR_BUDGET = 100
-"""Pages that may fail in a round before the rest is not asked for any more: the server is down, not hiccuping."""
-
-
-DOWN_AFTER = 10
-"""Pages in a row, after all their attempts, that found no server: it is gone, and the rest is not asked for."""
-
-
-class ServerDown(Unreachable):
-    """The server cannot be reached any more."""
 
 
 class FilterIgnored(enum.Enum):
@@ -103,7 +93,7 @@ class SonarStream:
         self._client, self._page_size, self._workers, self._stop = client, page_size, workers, stop
         self._refused: dict[str, Refused] = {}
         self._ignored: set[str] = set()
-        self._unreached = 0
+        self._reach = Reach()
         self._under_way: list[_Progress] = [self._started(listing) for listing in plan.listings]
 
     @property
@@ -196,9 +186,7 @@ class SonarStream:
                 yield _PageTask.of(self, progress, ask)
 
     def _round(self, tasks: Iterable[_PageTask], further: list[_PageTask]) -> Iterator[Event]:
-        pool = Pool(
-            self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=(Unauthorized, ServerDown), name="sonar"
-        )
+        pool = Pool(self._workers, stop=self._stop, error_budget=ERROR_BUDGET, fatal=FATAL, name="sonar")
         for outcome in pool.run(tasks):
             task = cast("_PageTask", outcome.task)
             yield from self._take(outcome, task.progress, task.ask)
@@ -246,18 +234,14 @@ class SonarStream:
         if entity.root in self._ignored and listing.full and not listing.whole:
             return FilterIgnored.FOUND
         try:
-            page = self._client.page(entity, listing.search, ask.page, ask.size, self.plan.kinds)
+            page = self._reach.ask(
+                lambda: self._client.page(entity, listing.search, ask.page, ask.size, self.plan.kinds)
+            )
         except Unauthorized:
             raise
         except Refused as refused:
             self._refused[entity.root] = refused
             return refused
-        except Unreachable as error:
-            self._unreached += 1  # by any thread; that one is lost now and then does not matter
-            if self._unreached >= DOWN_AFTER:
-                raise ServerDown(str(error)) from None
-            raise
-        self._unreached = 0
         if listing.full and not listing.whole and not self._within(page, listing):
             self._ignored.add(entity.root)
             return FilterIgnored.FOUND

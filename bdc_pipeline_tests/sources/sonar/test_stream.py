@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.fetching.reaching import DOWN_AFTER
 from bdc_pipeline.fetching.session import ApiSession
 from bdc_pipeline.sources.sonar import entities as e
 from bdc_pipeline.sources.sonar import tables as t
@@ -17,7 +18,7 @@ from bdc_pipeline.sources.sonar.client import SonarClient
 from bdc_pipeline.sources.sonar.entities import FieldKinds
 from bdc_pipeline.sources.sonar.listing import Listing
 from bdc_pipeline.sources.sonar.plan import Plan, plan_lookups
-from bdc_pipeline.sources.sonar.stream import DOWN_AFTER, SonarStream
+from bdc_pipeline.sources.sonar.stream import SonarStream
 from bdc_pipeline.warehouse.stream import Checked, Compare, Erase, Event, Missing, Reject, Rows
 from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline_tests.fetching.loopback import Reply, Request, Server, reply
