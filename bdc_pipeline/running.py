@@ -27,9 +27,10 @@ from bdc_pipeline import settings
 from bdc_pipeline.operations.slots import free_slots_of_the_dead, held_by_others, process_tag
 from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store, StoreError, now_text
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.table import Table
 
 LOG = logging.getLogger("bdc_pipeline")
 

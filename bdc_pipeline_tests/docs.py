@@ -15,7 +15,7 @@ from bdc_pipeline.cli import main
 from bdc_pipeline.definitions import SCHEMAS, WATCHED, build_defs
 from bdc_pipeline.operations.checks import BLOCKING, DESCRIPTIONS
 from bdc_pipeline.warehouse.describe import public_columns
-from bdc_pipeline.warehouse.table import Schema
+from bdc_pipeline.warehouse.schema import Schema
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

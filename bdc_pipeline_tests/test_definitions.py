@@ -19,8 +19,8 @@ from bdc_pipeline import settings
 from bdc_pipeline.definitions import SCHEMAS, build_defs, defs
 from bdc_pipeline.sources.sonar.assets import SonarResource
 from bdc_pipeline.warehouse.io_manager import KEY, sqlite_io_manager
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.table import Schema
 
 ROOT = Path(__file__).resolve().parent.parent
 

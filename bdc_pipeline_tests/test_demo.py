@@ -16,7 +16,7 @@ from bdc_pipeline.sandbox import SandboxOptions, running_in_thread
 from bdc_pipeline.sources.dmr.tables import SCHEMA as DMR
 from bdc_pipeline.sources.properties.tables import SCHEMA as PROPERTIES
 from bdc_pipeline.sources.sonar import tables as t
-from bdc_pipeline.warehouse.table import Schema
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline_tests.sources.sonar.syncing import Truth, truth
 
 COMMAND = str(Path(sys.executable).parent / "bdc-pipeline")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -134,7 +136,8 @@ def test_every_setting_says_what_it_is_for() -> None:
         "BDC_ALERT_WEBHOOK",
         "BDC_SMTP_PASSWORD",
     ]
-    declared = [value for value in vars(settings).values() if isinstance(value, settings.Setting)]
+    modules = [import_module(f"{settings.__name__}.{found.name}") for found in iter_modules(settings.__path__)]
+    declared = [value for module in modules for value in vars(module).values() if isinstance(value, settings.Setting)]
     assert set(declared) == set(settings.SETTINGS)
 
 

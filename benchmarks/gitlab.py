@@ -81,7 +81,7 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
         ),
         (
             "archives",
-            lambda c: planning.plan_archives(c, days, force=False, with_bytes=False),
+            lambda c: planning.plan_archives(c, days, force=False),
             lambda client, plan, n, s: ArchivesStream(
                 client, plan, most_bytes=100 * MB, directory=None, workers=n, stop=s
             ),

@@ -146,7 +146,9 @@ def start_logging(directory: Path, *, verbose: bool, secrets: Sequence[str]) -> 
     for handler in (to_file, to_console):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handler.addFilter(RedactingFilter(secrets))
-    LOG.handlers = [to_file, to_console]
+    former, LOG.handlers = LOG.handlers, [to_file, to_console]
+    for one in former:
+        one.close()
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     return path

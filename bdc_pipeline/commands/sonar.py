@@ -48,7 +48,7 @@ def _sync(options: dict[str, Any], database: Path, on_progress: OnProgress, star
     from bdc_pipeline.sources.assembly import drain_options  # noqa: PLC0415
     from bdc_pipeline.sources.sonar import assets, command  # noqa: PLC0415
     from bdc_pipeline.sources.sonar.tables import BLOCK  # noqa: PLC0415
-    from bdc_pipeline.warehouse.table import IdBlocks  # noqa: PLC0415
+    from bdc_pipeline.warehouse.partitioning import IdBlocks  # noqa: PLC0415
 
     for key in options["partitions"]:
         try:

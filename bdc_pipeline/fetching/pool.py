@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from bdc_pipeline.fetching.stopping import Stop, Stopped
 
@@ -121,9 +121,7 @@ class Pool:
 
         Raises whatever the iterable raises, after what was in flight has been yielded.
         """
-        for outcome in self._outcomes(tasks, idle_after=None):
-            if not isinstance(outcome, Idle):  # never is
-                yield outcome
+        return cast("Iterator[Outcome[T]]", self._outcomes(tasks, idle_after=None))
 
     def run_telling_idle(self, tasks: Iterable[Task[T]], idle_after: float = IDLE_AFTER) -> Iterator[Outcome[T] | Idle]:
         """Run the tasks as `run` does, and yield `Idle` each time that for `idle_after` seconds no further outcome has arrived."""

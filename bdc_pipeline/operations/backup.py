@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bdc_pipeline.warehouse.migration import StoreError
+from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import BUSY_SECONDS, explained
-from bdc_pipeline.warehouse.table import quoted
 
 ATTEMPTS = 3
 """Counts are compared with those before and after; where rows come and go meanwhile, that may take another look."""

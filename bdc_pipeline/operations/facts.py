@@ -9,7 +9,8 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bdc_pipeline.warehouse.table import Schema, TableError
+from bdc_pipeline.warehouse.columns import TableError
+from bdc_pipeline.warehouse.schema import Schema
 
 SHORTEST = dt.timedelta(seconds=60)
 """Dagster knows no shorter window."""

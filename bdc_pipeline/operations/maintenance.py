@@ -11,7 +11,7 @@ from bdc_pipeline import settings
 from bdc_pipeline.operations.backup import back_up_all
 from bdc_pipeline.operations.pruning import prune_ledger, prune_runs
 from bdc_pipeline.warehouse.migration import StoreError
-from bdc_pipeline.warehouse.table import Schema
+from bdc_pipeline.warehouse.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)

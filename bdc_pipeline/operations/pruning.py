@@ -13,8 +13,8 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage  # has no public name
 
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.table import Schema
 
 PAGE = 500
 

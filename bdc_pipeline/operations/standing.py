@@ -16,8 +16,9 @@ from typing import Literal
 
 from bdc_pipeline.operations.facts import Watched, Window
 from bdc_pipeline.operations.windows import Windows
+from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import SMALLEST, StoreError, explained
-from bdc_pipeline.warehouse.table import Table, quoted
+from bdc_pipeline.warehouse.table import Table
 
 State = Literal["fresh", "stale", "incomplete", "never"]
 

@@ -15,8 +15,8 @@ import msgspec
 from bdc_pipeline.operations.facts import Watched
 from bdc_pipeline.operations.standing import LastRun, Partition, Standing, State, absent, read_standings, told_age
 from bdc_pipeline.operations.windows import Windows
+from bdc_pipeline.warehouse.sql import utc_text
 from bdc_pipeline.warehouse.store import StoreError
-from bdc_pipeline.warehouse.table import utc_text
 
 
 class Upcoming(msgspec.Struct, frozen=True):

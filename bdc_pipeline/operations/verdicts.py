@@ -14,7 +14,8 @@ from typing import Any
 from bdc_pipeline.operations.facts import Reference, Rule, Watched
 from bdc_pipeline.operations.standing import Noted, Standing
 from bdc_pipeline.operations.windows import Problem
-from bdc_pipeline.warehouse.table import Table, Where, quoted
+from bdc_pipeline.warehouse.sql import Where, quoted
+from bdc_pipeline.warehouse.table import Table
 
 PASSED, FAILED = True, False
 

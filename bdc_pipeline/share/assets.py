@@ -22,7 +22,7 @@ from bdc_pipeline.share.publish import Brought, bring
 from bdc_pipeline.share.service import Service
 from bdc_pipeline.share.sessions import Sessions
 from bdc_pipeline.share.status import Light, Status, Sync
-from bdc_pipeline.warehouse.table import Schema
+from bdc_pipeline.warehouse.schema import Schema
 
 GROUP = "share_databases"
 

@@ -19,9 +19,11 @@ from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.describe import public_columns
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY, Sibling, SQLiteIOManager, asset_key, column_schema
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import Store, StoreError
 from bdc_pipeline.warehouse.stream import Stream
-from bdc_pipeline.warehouse.table import Schema, Table, quoted
+from bdc_pipeline.warehouse.table import Table
 
 _PACERS: dict[tuple[str, int, float | None], Pacer] = {}
 

@@ -7,7 +7,9 @@ import functools
 import sqlite3
 from dataclasses import dataclass
 
-from bdc_pipeline.warehouse.table import BOOKKEEPING, RAW_HASH, Schema, quoted
+from bdc_pipeline.warehouse.columns import BOOKKEEPING, RAW_HASH
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.sql import quoted
 
 
 @dataclass(frozen=True, slots=True)

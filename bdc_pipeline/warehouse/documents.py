@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import msgspec
 from xxhash import xxh3_128
 
-from bdc_pipeline.warehouse.completeness import DrainOptions
+from bdc_pipeline.warehouse.drain_options import DrainOptions
 from bdc_pipeline.warehouse.fingerprints import Fingerprints
 from bdc_pipeline.warehouse.records import BLOCK, BrokenDocument, Record, read_records, records_of
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Known, Missing, Reject, Rows, Same, Unchanged
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.table import Table
 
 if TYPE_CHECKING:
-    from bdc_pipeline.warehouse.completeness import Drained
+    from bdc_pipeline.warehouse.drained import Drained
 
 Kind = Literal["parallel", "sequential", "streaming"]
 

@@ -18,8 +18,12 @@ from pathlib import Path
 import msgspec
 
 from bdc_pipeline.warehouse import ledger
-from bdc_pipeline.warehouse.completeness import ROWS, Completeness, Drained, DrainOptions, vanish_allowed
+from bdc_pipeline.warehouse.account import Account
+from bdc_pipeline.warehouse.completeness import Completeness
+from bdc_pipeline.warehouse.drain_options import ROWS, DrainOptions
+from bdc_pipeline.warehouse.drained import Drained
 from bdc_pipeline.warehouse.ledger import TableCounts
+from bdc_pipeline.warehouse.plausibility import plus
 from bdc_pipeline.warehouse.store import Store, now_text
 from bdc_pipeline.warehouse.stream import (
     Checked,
@@ -38,8 +42,9 @@ from bdc_pipeline.warehouse.stream import (
 )
 from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline.warehouse.upsert import AGAIN, Refused
+from bdc_pipeline.warehouse.vanishing import Vanishing
 
-__all__ = ["DrainOptions", "Drained", "Progress", "drain", "vanish_allowed"]
+__all__ = ["DrainOptions", "Drained", "Progress", "drain"]
 
 _Again = tuple[msgspec.Struct, int, int]
 """A row whose record came before, its fingerprint, and that of the record that is stored."""
@@ -114,7 +119,9 @@ class _Drain:
         none_yet = {t.name: TableCounts(expected=None if t.gathered_with else 0) for t in stream.tables}
         self.result = Drained(run_id, none_yet)
         self.tables = {table.name: table for table in stream.tables}
-        self.account = Completeness(store, stream.tables, options, self.result)
+        self.account = Account(store, stream.tables, options, self.result)
+        self.vanishing = Vanishing(self.account)
+        self.completeness = Completeness(self.account, self.vanishing)
         self.failed_to_write = False
         self._events: list[Event] = []
         self._pending = self._pending_bytes = 0
@@ -136,7 +143,7 @@ class _Drain:
         match event:
             case Compare():
                 self.commit()
-                event.differing += self.account.differing(event)
+                event.differing += self.completeness.differing(event)
             case Known():
                 self.commit()
                 self.account.know(event)
@@ -196,9 +203,9 @@ class _Drain:
             case Reject():
                 self.account.reject(event, counts[event.table.name])
             case Checked():
-                self.account.check(event, counts[event.table.name])
+                self.completeness.check(event, counts[event.table.name])
             case Unchanged():
-                self.account.take_unchanged(event, counts)
+                self.completeness.take_unchanged(event, counts)
             case Erase():
                 self.store.erase(event.table, event.column, event.values)
             case Missing():
@@ -220,7 +227,7 @@ class _Drain:
         elif again:
             self._write_again(table, again, now, counts)
         if event.parents and table.parent:
-            self.account.vanish_pairs(table, event.parents, now, counts)
+            self.vanishing.vanish_pairs(table, event.parents, now, counts)
 
     def _write_again(self, table: Table, again: Sequence[_Again], now: str, counts: TableCounts) -> None:
         """Writes rows that were counted as unchanged when their records came before, as they were stored."""
@@ -273,7 +280,7 @@ class _Drain:
         self.store.complete_schema()
         now = now_text()
         with self.store.transaction():
-            self.account.conclude(partitions)
+            self.completeness.conclude(partitions)
             self.result.effort = self.stream.effort()
             self.result.seconds = time.monotonic() - self._began
             ledger.end_run(self.store, self.run_id, self.result.effort, self.result.seconds, now)
@@ -350,10 +357,6 @@ def _readable_key(table: Table, row: msgspec.Struct) -> tuple[int | str, ...]:
 def _add(total: TableCounts, more: TableCounts) -> None:
     for name in TableCounts.__struct_fields__:
         if name == "expected":
-            total.expected = _plus(total.expected, more.expected)
+            total.expected = plus(total.expected, more.expected)
         else:
             setattr(total, name, getattr(total, name) + getattr(more, name))
-
-
-def _plus(total: int | None, more: int | None) -> int | None:
-    return None if total is None or more is None else total + more

@@ -19,9 +19,11 @@ import pandas as pd
 
 from bdc_pipeline import settings
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import Store, StoreError
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Reject, Rows, Stream
-from bdc_pipeline.warehouse.table import Schema, Table, quoted
+from bdc_pipeline.warehouse.table import Table
 
 KEY = "sqlite_io_manager"
 """The resource key that assets name."""

@@ -24,9 +24,10 @@ from typing import Any
 import msgspec
 
 from bdc_pipeline.warehouse.seen import seen_keys
+from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Effort, Reject
-from bdc_pipeline.warehouse.table import Table, quoted
+from bdc_pipeline.warehouse.table import Table
 
 DDL: tuple[str, ...] = (
     """CREATE TABLE IF NOT EXISTS metadata (

@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bdc_pipeline.warehouse.table import Column, Schema, Table, quoted
+from bdc_pipeline.warehouse.columns import Column
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.sql import quoted
+from bdc_pipeline.warehouse.table import Table
 
 
 class StoreError(Exception):

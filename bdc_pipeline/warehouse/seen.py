@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bdc_pipeline.warehouse.table import Table, quoted
+from bdc_pipeline.warehouse.sql import quoted
+from bdc_pipeline.warehouse.table import Table
 
 IN_MEMORY = 60_000
 """So many keys are kept in memory: some 6 MB."""

@@ -18,10 +18,14 @@ from typing import Any, Self
 
 import msgspec
 
+from bdc_pipeline.warehouse.columns import RAW_HASH
 from bdc_pipeline.warehouse.fingerprints import Fingerprints
 from bdc_pipeline.warehouse.migration import StoreError, pending_statements
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.seen import Seen, seen_keys, spared_keys
-from bdc_pipeline.warehouse.table import RAW_HASH, ByValue, Schema, Table, Where, quoted
+from bdc_pipeline.warehouse.sql import Where, quoted
+from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline.warehouse.upsert import BIND_ERRORS, Upserted, Writer
 
 __all__ = ["Store", "StoreError", "explained", "now_text"]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from bdc_pipeline.warehouse.fingerprints import Fingerprints
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.table import Table
 
 if TYPE_CHECKING:
     from bdc_pipeline.warehouse.drain import Drained

@@ -15,9 +15,10 @@ from bdc_pipeline.operations.standing import opened
 from bdc_pipeline.sources.dmr import checks as dmr
 from bdc_pipeline.sources.dmr.cache import Cache, Record
 from bdc_pipeline.sources.dmr.registries import FEEDS
+from bdc_pipeline.warehouse.columns import TableError
 from bdc_pipeline.warehouse.documents import hash_of
+from bdc_pipeline.warehouse.sql import utc_text
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.table import TableError, utc_text
 from bdc_pipeline_tests.operations import watched as w
 
 every_source = pytest.mark.parametrize("watched", WATCHED, ids=lambda one: one.source)

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import msgspec
 
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, drain
+from bdc_pipeline.warehouse.partitioning import IdBlocks
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Reject, Rows
-from bdc_pipeline.warehouse.table import IdBlocks, Schema, Table
+from bdc_pipeline.warehouse.table import Table
 
 NOW = "2026-01-01T00:00:00.000Z"
 LATER = "2999-01-01T00:00:00.000Z"

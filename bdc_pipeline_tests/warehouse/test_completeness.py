@@ -15,8 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, drain
 from bdc_pipeline.warehouse.ledger import TableCounts
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.stream import Checked, Erase, Event, Known, Missing, Reject, Rows, Same
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table
+from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline_tests.warehouse.shop import ITEMS, Shop, Told, items, listed
 
 

@@ -11,8 +11,9 @@ from msgspec import Meta
 
 from bdc_pipeline.sources.sonar.tables import SCHEMA as SONAR
 from bdc_pipeline.warehouse.describe import Described, public_columns
+from bdc_pipeline.warehouse.schema import Schema, View
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.table import Schema, Table, View
+from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline_tests.warehouse.shop import SHOP
 
 

@@ -23,9 +23,11 @@ from bdc_pipeline.warehouse import documents as documents_module
 from bdc_pipeline.warehouse.documents import PORTION, Document, DocumentStream, Kind, Mode, hash_of
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, drain
 from bdc_pipeline.warehouse.ledger import TableCounts
+from bdc_pipeline.warehouse.partitioning import ByValue
 from bdc_pipeline.warehouse.records import BLOCK, Record
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.stream import Effort, Event, Rows, Unchanged
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table
+from bdc_pipeline.warehouse.table import Table
 
 KINDS: tuple[Kind, ...] = ("parallel", "sequential", "streaming")
 

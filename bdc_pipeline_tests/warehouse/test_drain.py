@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bdc_pipeline.warehouse import ledger
-from bdc_pipeline.warehouse.completeness import FEW_ROWS
-from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain, vanish_allowed
+from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Pause, Rows
@@ -599,32 +598,6 @@ def test_a_stored_row_whose_newer_state_is_rejected_is_one_record_not_two(shop: 
 
 
 # -- vanishing -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("candidates", "live", "options", "allowed"),
-    [
-        (0, 0, {}, True),
-        (0, 100, {}, True),
-        (1, 1, {}, False),
-        (FEW_ROWS, FEW_ROWS, {}, False),
-        (FEW_ROWS, FEW_ROWS + 1, {}, True),
-        (FEW_ROWS + 1, FEW_ROWS + 2, {}, False),
-        (20, 100, {}, True),
-        (21, 100, {}, False),
-        (100, 100, {}, False),
-        (100, 100, {"max_vanish_share": 1.0}, False),
-        (99, 100, {"max_vanish_share": 1.0}, True),
-        (5, 100, {"max_vanish_share": 0.0}, True),
-        (6, 100, {"max_vanish_share": 0.0}, False),
-        (1, 1, {"allow_vanish": True}, True),
-        (100, 100, {"allow_vanish": True}, True),
-    ],
-)
-def test_few_rows_may_vanish_but_never_all_without_an_explicit_yes(
-    candidates: int, live: int, options: dict[str, Any], allowed: bool
-) -> None:
-    assert vanish_allowed(candidates, live, DrainOptions(**options)) is allowed
 
 
 def test_a_row_that_a_full_listing_did_not_bring_has_vanished_but_is_kept(shop: Shop) -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdc_pipeline.warehouse.fingerprints import Fingerprints, fingerprints_of
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.table import Table
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bdc_pipeline.warehouse.columns import TableError
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store, StoreError
-from bdc_pipeline.warehouse.table import Schema, Table, TableError
+from bdc_pipeline.warehouse.table import Table
 
 NOW = "2026-01-01T00:00:00.000Z"
 

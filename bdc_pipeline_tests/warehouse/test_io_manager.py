@@ -25,9 +25,11 @@ from bdc_pipeline.warehouse.io_manager import (
     load,
     sqlite_io_manager,
 )
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Effort, Event, Rows
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table
+from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
     NOTES,

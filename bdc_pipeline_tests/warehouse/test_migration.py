@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from bdc_pipeline.warehouse import ledger
+from bdc_pipeline.warehouse.schema import Schema, View
 from bdc_pipeline.warehouse.store import Store, StoreError
-from bdc_pipeline.warehouse.table import Schema, Table, Trigger, View
+from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.triggers import Trigger
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
     LATER,

@@ -20,8 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bdc_pipeline.warehouse import seen as seen_module
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store, StoreError, now_text
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table
+from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
     LATER,

@@ -1,4 +1,4 @@
-"""Declarations: what a row type becomes, and what is refused."""
+"""Tables and their columns: what a row type becomes, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,21 +14,11 @@ from typing import Annotated, Any, Literal, Optional
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bdc_pipeline.warehouse.table import (
-    ByValue,
-    IdBlocks,
-    Schema,
-    Table,
-    TableError,
-    View,
-    parse_utc,
-    quoted,
-    utc_text,
-)
-from bdc_pipeline_tests.warehouse.shop import ITEMS, SHOP, TAGS, Item
+from bdc_pipeline.warehouse.columns import TableError
+from bdc_pipeline.warehouse.partitioning import ByValue, IdBlocks
+from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline_tests.warehouse.shop import ITEMS, TAGS, Item
 
 
 class Colour(enum.Enum):
@@ -270,10 +260,6 @@ def test_names_that_are_sql_words_are_quoted() -> None:
         assert connection.execute('SELECT "order" FROM "select"').fetchone() == ("second",)
 
 
-def test_a_quote_in_an_identifier_is_doubled() -> None:
-    assert quoted('a"b') == '"a""b"'
-
-
 def test_documentation_comes_from_the_row_type() -> None:
     assert ITEMS.description == "A thing on a shelf."
     assert ITEMS.column("id").description == "The shop's number"
@@ -318,106 +304,7 @@ def test_a_set_is_stored_alike_whatever_the_hash_seed() -> None:
     assert outputs == {'["a","b","c","d","e","f","g","h"]\n'}
 
 
-# -- moments -------------------------------------------------------------------------------------------------------
-
-offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
-moments = st.datetimes(dt.datetime(1, 1, 3), dt.datetime(9999, 12, 29), timezones=offsets)  # noqa: DTZ001
-
-
-@given(moments, moments)
-def test_texts_of_moments_sort_by_time_whatever_their_offset(one: dt.datetime, other: dt.datetime) -> None:
-    one, other = sorted((one.replace(microsecond=0), other.replace(microsecond=0)))
-    assert (utc_text(one) < utc_text(other)) == (one < other)
-    assert (utc_text(one) == utc_text(other)) == (one == other)
-
-
-@given(moments)
-def test_a_moment_survives_its_text_to_the_second(moment: dt.datetime) -> None:
-    text = utc_text(moment)
-    assert len(text) == 20
-    assert parse_utc(text) == moment.replace(microsecond=0)
-
-
-def test_a_moment_without_time_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^2026-01-31T00:00:00 has no time zone"):
-        utc_text(dt.datetime(2026, 1, 31))  # noqa: DTZ001
-
-
 # -- partitions ----------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 2**62), st.integers(1, 10**6))
-def test_a_block_holds_the_id_it_was_named_for(number: int, width: int) -> None:
-    blocks = IdBlocks("id", width)
-    key = blocks.key_of(number)
-    low, high = blocks.bounds(key)
-    assert low <= number <= high
-    assert high - low + 1 == width
-    assert {blocks.key_of(low), blocks.key_of(high)} == {key}
-    assert blocks.where(key) == ('"id" BETWEEN ? AND ?', (low, high))
-
-
-@given(st.text("0123456789-x ", max_size=12) | st.text(max_size=6))
-def test_a_key_is_a_block_only_in_the_one_spelling_that_key_of_gives(key: str) -> None:
-    blocks = IdBlocks("id", 10)
-    low = int(key.partition("-")[0]) if key.partition("-")[0].isdecimal() else 0
-    if blocks.key_of(low) == key:
-        assert blocks.bounds(key) == (low, low + 9)
-    else:
-        with pytest.raises(ValueError, match="is no block of 10 ids"):
-            blocks.bounds(key)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "-",
-        "0",
-        "0-",
-        "-9",
-        "0-10",
-        "1-10",
-        "10-9",
-        "0-9-9",
-        "a-b",
-        "00-9",
-        "0-09",
-        " 0-9",
-        "\u0660-\u0669",
-        "\u00b2-9",
-    ],
-)
-def test_a_key_that_names_no_block_is_refused_with_examples(key: str) -> None:
-    with pytest.raises(ValueError, match="such as '0-9' or '10-19'"):
-        IdBlocks("id", 10).bounds(key)
-
-
-@given(st.integers(0, 10**6))
-def test_a_number_of_fixed_digits_is_the_partition_that_holds_it(number: int) -> None:
-    towns = ByValue("town", digits=4)
-    key = towns.key_of(number)
-    assert towns.where(key) == ('"town" = ?', (number,))
-    assert len(key) == max(4, len(str(number)))
-
-
-def test_numbers_of_fixed_digits_are_padded() -> None:
-    towns = ByValue("town", digits=4)
-    assert [towns.key_of(number) for number in (0, 7, 101, 9999)] == ["0000", "0007", "0101", "9999"]
-
-
-@pytest.mark.parametrize(
-    "key", ["101", "00101", "", "abcd", "01 1", "+101", "-101", "1e10", "0101 ", "\u0660\u0661\u0660\u0661", "\u00b2\u00b2\u00b2\u00b2", "01.0"]
-)  # fmt: skip
-def test_a_key_that_is_no_number_of_the_digits_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="is no number of 4 digits"):
-        ByValue("town", digits=4).where(key)
-
-
-def test_a_value_is_its_own_partition() -> None:
-    country = ByValue("country")
-    assert country.key_of("DK") == "DK"
-    assert country.where("O'Land") == ('"country" = ?', ("O'Land",))
 
 
 @pytest.mark.parametrize(
@@ -442,27 +329,3 @@ def test_a_condition_finds_the_rows_of_its_partitions(partitions: list[str] | No
 
 def test_a_table_without_partitions_is_always_whole() -> None:
     assert declared(int).where(["0-9"]) == ("1", ())
-
-
-# -- schemas -------------------------------------------------------------------------------------------------------
-
-
-def test_every_table_has_a_view_of_what_is_live() -> None:
-    assert SHOP.all_views["live_items"] == 'SELECT * FROM "items" WHERE vanished_at IS NULL'
-    assert list(SHOP.all_views) == ["live_items", "live_tags", "live_notes"]
-
-
-def test_a_joined_view_is_made_before_the_live_view_that_reads_it() -> None:
-    joined = declared(int, stored_as="_things", view="SELECT *\n  FROM _things")
-    schema = Schema("shop", (joined,), (View("many", "SELECT * FROM things WHERE value > 9", "Those with many"),))
-    assert list(schema.all_views.items()) == [
-        ("things", "SELECT * FROM _things"),
-        ("many", "SELECT * FROM things WHERE value > 9"),
-        ("live_things", 'SELECT * FROM "things" WHERE vanished_at IS NULL'),
-    ]
-
-
-def test_an_unknown_table_is_named_with_those_there_are() -> None:
-    assert SHOP.table("tags") is TAGS
-    with pytest.raises(KeyError, match=r"shop has no table 'cats'; it has items, tags, notes\."):
-        SHOP.table("cats")

@@ -18,7 +18,8 @@ from bdc_pipeline.sources.assembly import outputs
 from bdc_pipeline.warehouse.documents import Document, DocumentStream, Kind, Mode, drain_options_for
 from bdc_pipeline.warehouse.drain import drain
 from bdc_pipeline.warehouse.io_manager import KEY, SQLiteIOManager, asset_key
-from bdc_pipeline.warehouse.table import Schema, Table
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.table import Table
 from benchmarks.loading.data_set import DataSet, Load
 from benchmarks.loading.rows import TYPES
 

@@ -29,7 +29,7 @@ from bdc_pipeline import settings
 from bdc_pipeline.sources.dmr.registries import Feed
 from bdc_pipeline.warehouse.documents import hash_of
 from bdc_pipeline.warehouse.records import BrokenDocument, read_records
-from bdc_pipeline.warehouse.table import parse_utc
+from bdc_pipeline.warehouse.sql import parse_utc
 
 ABANDONED_SECONDS = 3600.0
 """A file that was being written is left over from a killed process once it is so old."""

@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from bdc_pipeline.sources.dmr.views import NOTES, VIEWS
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.table import Table
 
 
 class Repeater(msgspec.Struct, gc=False):

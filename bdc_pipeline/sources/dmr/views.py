@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bdc_pipeline.warehouse.table import View
+from bdc_pipeline.warehouse.schema import View
 
 BY_PLACE_AND_BAND = """
     SELECT l.city_raw AS place, r.band, r.mode, count(*) AS repeaters,

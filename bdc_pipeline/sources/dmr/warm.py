@@ -30,8 +30,8 @@ from bdc_pipeline.sources.dmr.registries import Feed
 from bdc_pipeline.warehouse.documents import UNREADABLE
 from bdc_pipeline.warehouse.records import BrokenDocument, read_records
 from bdc_pipeline.warehouse.records import Record as JsonRecord
+from bdc_pipeline.warehouse.sql import parse_utc, utc_text
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import parse_utc, utc_text
 
 LONGEST_PAUSE = dt.timedelta(days=1)
 """What a registry that asks for a longer pause gets."""

@@ -123,14 +123,16 @@ class ProjectsStream:
         if self._plan.known:
             yield Same(t.PROJECTS, self._plan.known)
         pool = Pool(self._workers, stop=self._stop, fatal=(Unauthorized,), name="gitlab")
+        came = 0
         with closing(pool.run(map(self._task, names))) as outcomes:  # type: ignore[type-var]
             for outcome in outcomes:
                 if isinstance(outcome, Done):
+                    came += 1
                     yield from self._rows([outcome.value], outcome.task.name.removeprefix("project "))
                 else:
                     error = outcome.reason if isinstance(outcome, NotTried) else str(outcome.error)
                     yield Missing(t.PROJECTS, (None,), outcome.task.name, error, 1, full=False)
-        yield Checked(t.PROJECTS, (None,), len(names) + self._plan.known, full=False, adds_up=True)
+        yield Checked(t.PROJECTS, (None,), came + self._plan.known, full=False, adds_up=True)
 
     def _task(self, name: str) -> Task[Any]:
         def run(_: Spawn[Any]) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from bdc_pipeline.warehouse.table import Table, quoted
+from bdc_pipeline.warehouse.sql import quoted
+from bdc_pipeline.warehouse.table import Table
 
 
 class StoredRows:

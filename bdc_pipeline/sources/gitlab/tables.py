@@ -6,7 +6,10 @@ import msgspec
 
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab.views import NOTES, PIPELINES_VIEW, VIEWS
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table, Trigger
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.triggers import Trigger
 
 _BY_DAY = ByValue("day")
 

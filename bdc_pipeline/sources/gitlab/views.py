@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bdc_pipeline.warehouse.table import View
+from bdc_pipeline.warehouse.schema import View
 
 PIPELINES_VIEW = """
     SELECT p.*, (

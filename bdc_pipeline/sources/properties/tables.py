@@ -14,7 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from bdc_pipeline.sources.properties.views import NOTES, VIEWS
-from bdc_pipeline.warehouse.table import ByValue, Schema, Table, Trigger
+from bdc_pipeline.warehouse.partitioning import ByValue
+from bdc_pipeline.warehouse.schema import Schema
+from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.triggers import Trigger
 
 HomeId = Annotated[str, Meta(description="`properties.address_id`")]
 CaseId = Annotated[str, Meta(description="`cases.case_id`")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bdc_pipeline.warehouse.table import View
+from bdc_pipeline.warehouse.schema import View
 
 # A deed that is for several homes tells the price of none of them; family and auction sales tell no market price.
 _SALES = """

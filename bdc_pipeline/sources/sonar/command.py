@@ -20,8 +20,9 @@ from bdc_pipeline.sources.sonar.plan import concerns_all, discover_blocks
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport
+from bdc_pipeline.warehouse.partitioning import IdBlocks
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import IdBlocks, Table
+from bdc_pipeline.warehouse.table import Table
 
 
 class NoBlocks(Exception):  # noqa: N818  (an answer to what was asked)

@@ -26,8 +26,9 @@ from bdc_pipeline.sources.sonar.entities import (
 )
 from bdc_pipeline.sources.sonar.listing import Listing
 from bdc_pipeline.warehouse.ledger import PartitionState
+from bdc_pipeline.warehouse.partitioning import IdBlocks
+from bdc_pipeline.warehouse.sql import parse_utc, utc_text
 from bdc_pipeline.warehouse.stream import Effort
-from bdc_pipeline.warehouse.table import IdBlocks, parse_utc, utc_text
 
 R = TypeVar("R")
 

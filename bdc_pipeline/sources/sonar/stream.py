@@ -24,8 +24,9 @@ from bdc_pipeline.sources.sonar.entities import ACCOUNTS, ENTITIES, Entity, Sear
 from bdc_pipeline.sources.sonar.listing import Ask, IdSet, Listing, Paging
 from bdc_pipeline.sources.sonar.plan import Plan, count_all
 from bdc_pipeline.warehouse.drain import Drained
+from bdc_pipeline.warehouse.partitioning import IdBlocks
 from bdc_pipeline.warehouse.stream import Checked, Compare, Effort, Erase, Event, Missing, Reject, Rows
-from bdc_pipeline.warehouse.table import IdBlocks, Table
+from bdc_pipeline.warehouse.table import Table
 
 
 class FilterIgnored(enum.Enum):

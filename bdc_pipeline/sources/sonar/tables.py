@@ -13,7 +13,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from bdc_pipeline.warehouse.table import IdBlocks, Schema, Table, View
+from bdc_pipeline.warehouse.partitioning import IdBlocks
+from bdc_pipeline.warehouse.schema import Schema, View
+from bdc_pipeline.warehouse.table import Table
 
 BLOCK = 1000
 """Ids a partition."""

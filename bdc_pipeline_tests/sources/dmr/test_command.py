@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from bdc_pipeline.cli import main
 from bdc_pipeline.sources.dmr.registries import FEEDS, REGISTRIES
 from bdc_pipeline.warehouse import documents
-from bdc_pipeline.warehouse.completeness import DrainOptions
+from bdc_pipeline.warehouse.drain_options import DrainOptions
 from bdc_pipeline_tests.sources.dmr.syncing import Copy
 
 Call = Callable[..., Result]

@@ -63,6 +63,10 @@ def test_a_project_that_there_is_not_is_a_failure_with_its_name(tmp_path: Path) 
         status, output = run("--project", "no/such", "--partition", "2026-06-01")
         assert status == 1
         assert "project no/such" in output
+        status, output = run("--project", "no/such", "--partition", "2026-06-01", "--json")
+        assert status == 1
+        counts = json.loads(output.splitlines()[-1])["tables"]["projects"]
+        assert (counts["expected"], counts["fetched"]) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ import pytest
 
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running_in_thread
 from bdc_pipeline.sources.sonar import assets, command
+from bdc_pipeline.warehouse.columns import BOOKKEEPING
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.ledger import SyncReport
-from bdc_pipeline.warehouse.table import BOOKKEEPING
 from bdc_pipeline_tests.sandbox.asking import BY_ID, listed
 
 #: Distinctive, so that it can be searched for
