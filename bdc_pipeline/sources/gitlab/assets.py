@@ -26,7 +26,7 @@ from bdc_pipeline.sources.gitlab.listing import ArchivesStream
 from bdc_pipeline.sources.gitlab.pipelines import PipelinesStream
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan, UnitsPlan
 from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
-from bdc_pipeline.sources.gitlab.resource import MB, GitLabResource
+from bdc_pipeline.sources.gitlab.resource import GitLabResource
 from bdc_pipeline.sources.gitlab.stored import StoredRows
 from bdc_pipeline.sources.gitlab.windows import Asked, text_of
 from bdc_pipeline.warehouse import ledger
@@ -307,12 +307,12 @@ gitlab_logs = _stage(
     "logs",
     t.JOBS,
     t.OF_LOGS,
-    lambda p: planning.plan_logs(p.connection, p.days, force=p.config.force),
+    lambda p: planning.plan_logs(p.connection, p.days, force=p.config.force, most_bytes=p.gitlab.most_log_bytes),
     lambda f: LogsStream(
         f.client,
         f.plan,
         stored=f.stored,
-        most_bytes=int(f.gitlab.max_log_mb * MB),
+        most_bytes=f.gitlab.most_log_bytes,
         now=f.now,
         workers=f.gitlab.threads,
         stop=f.stop,
@@ -344,13 +344,11 @@ gitlab_archives = _stage(
     "archives",
     t.JOBS,
     t.OF_ARCHIVES,
-    lambda p: planning.plan_archives(
-        p.connection, p.days, force=p.config.force, with_bytes=p.gitlab.directory is not None
-    ),
+    lambda p: planning.plan_archives(p.connection, p.days, force=p.config.force, bytes_up_to=p.gitlab.bytes_up_to),
     lambda f: ArchivesStream(
         f.client,
         f.plan,
-        most_bytes=int(f.gitlab.max_artifact_mb * MB),
+        most_bytes=f.gitlab.most_artifact_bytes,
         directory=f.gitlab.directory,
         workers=f.gitlab.threads,
         stop=f.stop,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
@@ -29,7 +29,8 @@ SMALL = 8 * 1024 * 1024
 OVER_LIMIT = 200
 """Status of a `Refused` that is over the limit of bytes: it was answered well, and not read."""
 
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+_NEXT = re.compile(r'<([^>]*)>\s*(?:;[^,<]*?)?;\s*rel\s*=\s*"?next"?(?=\s*(?:[;,]|$))', re.IGNORECASE)
+_OWN_WORDS = re.compile(r"answered 404 \((?:\{|<\?xml|<Error)")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -105,7 +106,8 @@ class GitLabClient:
         Raises:
             FetchError: it did not come.
         """
-        return self.session.fetch("GET", self._address(path), params=params, parse=self._read_page)
+        address = self._address(path)
+        return self.session.fetch("GET", address, params=params, parse=lambda answer: self._read_page(answer, address))
 
     def every(self, path: str, params: Mapping[str, Any]) -> tuple[list[Any], int | None]:
         """All rows of a short list, page after page, and how many GitLab counts.
@@ -119,7 +121,8 @@ class GitLabClient:
             while page.next is not None:
                 page = self.page(page.next)
                 rows += page.rows
-                total = page.total if page.total is not None else total
+                # the larger of two counts: a page that says that there is nothing is none to be believed
+                total = page.total if total is None else max(total, page.total or 0)
             if total is None or len({identity(row) for row in rows}) >= total:
                 return rows, total
         raise BadAnswer(f"{path} counts {total} rows and lists {len({identity(row) for row in rows})}, three times.")
@@ -177,9 +180,14 @@ class GitLabClient:
         """
         path = self._address(f"projects/{project_id}/jobs/{job_id}/trace")
         if not large:
-            return self.session.fetch("GET", path, parse=lambda answer: answer.content, max_bytes=SMALL)
+            return self.session.fetch("GET", path, parse=lambda answer: _file(answer).content, max_bytes=SMALL)
         buffer = _Buffer()
-        return self.session.fetch("GET", path, parse=lambda _: buffer.content, into=buffer, max_bytes=self._most_bytes)
+
+        def read(answer: Answer) -> bytearray:
+            _file(answer)
+            return buffer.content
+
+        return self.session.fetch("GET", path, parse=read, into=buffer, max_bytes=self._most_bytes)
 
     def archive(self, project_id: int, job_id: int, first: int | None = None, last: int | None = None) -> Bytes:
         """Bytes of a job's archive: all, from `first` to `last`, or with `last` alone so many from the end.
@@ -199,7 +207,7 @@ class GitLabClient:
             "GET",
             path,
             headers=headers,
-            parse=lambda answer: _read_bytes(answer, buffer),
+            parse=lambda answer: _read_bytes(_file(answer), buffer),
             into=buffer,
             max_bytes=self._most_bytes,
         )
@@ -209,17 +217,31 @@ class GitLabClient:
     def _address(self, path: str) -> str:
         return path if "://" in path else f"/api/v4/{path}"
 
-    def _read_page(self, answer: Answer) -> Page:
+    def _read_page(self, answer: Answer, address: str) -> Page:
         try:
             rows = msgspec.json.decode(answer.content, type=list[Any])
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadAnswer(f"a list was expected, not {answer.text_start(80)!r}") from None
         headers = answer.headers
-        following = next_link(headers.get("Link", "")) if rows else None
-        if following is not None and origin_of(following) != origin_of(self.session.base_url):
-            raise BadAnswer(f"the link to the next page leads to {urlsplit(following).netloc}, which is another host")
+        following = self._following(headers, address) if rows else None
         total, pages = (_count(headers.get(name)) for name in ("X-Total", "X-Total-Pages"))
         return Page(rows, following, total, pages, self.session.server_time or dt.datetime.now(dt.UTC))
+
+    def _following(self, headers: Mapping[str, str], address: str) -> str | None:
+        """The address of the next page. A link may be relative; a proxy may have taken it away, which must not pass for the end."""
+        link = next_link(headers.get("Link", ""))
+        if link is None:
+            if number := headers.get("X-Next-Page", "").strip():
+                raise BadAnswer(f"it says that page {number} follows, without a link to it: does a proxy take it away?")
+            return None
+        try:
+            following = urljoin(address if "://" in address else f"{self.session.base_url}{address}", link)
+            known = origin_of(following) == origin_of(self.session.base_url)
+        except ValueError:
+            raise BadAnswer(f"the link to the next page is no address: {link!r}") from None
+        if not known:
+            raise BadAnswer(f"the link to the next page leads to {urlsplit(following).netloc}, which is another host")
+        return following
 
 
 def next_link(header: str) -> str | None:
@@ -277,6 +299,13 @@ class _Buffer:
         self.content += data
 
 
+def _file(answer: Answer) -> Answer:
+    """The answer, unless it is a page for people: a proxy's or a login's, with a status of 200."""
+    if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise BadAnswer("a page in HTML came where the bytes of a file were expected.")
+    return answer
+
+
 def _read_bytes(answer: Answer, buffer: _Buffer) -> Bytes:
     if answer.status != 206:
         return Bytes(buffer.content or answer.content, 0, len(buffer.content or answer.content))
@@ -303,6 +332,12 @@ def is_of_project(error: Exception) -> bool:
     if not isinstance(error, Refused):
         return False
     return error.status == 403 or (error.status == 404 and "Project Not Found" in str(error))
+
+
+def is_gone(error: Refused) -> bool:
+    """Whether GitLab, or the storage behind it, says of a single thing that it is no more. A 404 in other words than JSON or XML is
+    a proxy's that does not find GitLab."""
+    return error.status == 404 and not is_of_project(error) and _OWN_WORDS.search(str(error)) is not None
 
 
 def by_hundreds(projects: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -16,11 +16,11 @@ from bdc_pipeline.sources.gitlab import logs, reports, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, GitLabClient, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
 from bdc_pipeline.sources.gitlab.plan import CHECKED_LATE, Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.stored import StoredRows
-from bdc_pipeline.warehouse.stream import Event, Rows
+from bdc_pipeline.warehouse.stream import Event, Rows, Same
 from bdc_pipeline.warehouse.table import Table
 
 
@@ -148,7 +148,7 @@ class LogsStream(UnitsStream):
         super().__init__(client, t.OF_LOGS, plan, workers=workers, stop=stop, caps=caps)
         self._stored, self._most, self._now = stored, most_bytes, now
         self._large = threading.Semaphore(2)
-        self._came: list[_Came] = []
+        self._came: list[tuple[UnitTask, _Came]] = []
         self._awaited = len(plan.units)
 
     def work(self) -> Iterator[Event]:
@@ -162,7 +162,7 @@ class LogsStream(UnitsStream):
     def fetch(self, unit: Unit) -> Any:
         """A log, or why there is none."""
         if unit.size is not None and unit.size > self._most:
-            return _without(unit, "too_large", unit.size)
+            return _unless_stored(unit, "too_large", unit.size)
         if (unit.size or 0) <= SMALL:
             try:
                 return self._log(unit, large=False)
@@ -172,12 +172,11 @@ class LogsStream(UnitsStream):
         with self._large:
             return self._log(unit, large=True)
 
-    def take(self, task: UnitTask, value: r.JobLog | _Came) -> Iterable[Event]:
+    def take(self, task: UnitTask, value: r.JobLog | Same | _Came) -> Iterable[Event]:
         """Passes a row on; a short log is read when nothing arrives."""
-        del task
         if not isinstance(value, _Came):
-            return [Rows(t.JOB_LOGS, [value])]
-        self._came.append(value)
+            return [value if isinstance(value, Same) else Rows(t.JOB_LOGS, [value])]
+        self._came.append((task, value))
         self._awaited -= 1
         # behind the last request nothing is held up any more
         return self.idle() if len(self._came) >= MOST_PUT_OFF or self._awaited < self._workers else ()
@@ -185,35 +184,43 @@ class LogsStream(UnitsStream):
     def idle(self) -> Iterable[Event]:
         """Reads the logs that have come."""
         came, self._came = self._came, []
-        return [Rows(t.JOB_LOGS, [self._row(one.unit, one.raw) for one in came])] if came else ()
+        rows = []
+        for task, one in came:
+            try:
+                rows.append(self._row(one.unit, one.raw))
+            except Exception as error:  # noqa: BLE001 - as in the pool's threads: whatever it is, it is this log's failure alone
+                self.failed(task, error)
+        return [Rows(t.JOB_LOGS, rows)] if rows else ()
 
-    def _log(self, unit: Unit, *, large: bool) -> r.JobLog | _Came:
+    def _log(self, unit: Unit, *, large: bool) -> r.JobLog | Same | _Came:
         try:
             raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id, large=large))
         except Refused as refused:
-            if refused.status == 404 and not is_of_project(refused):
+            if is_gone(refused):
                 return self._kept(unit) if unit.stored else _without(unit, "missing", unit.size)
             if refused.status != OVER_LIMIT or not large:
                 raise
-            return _without(unit, "too_large", unit.size)
+            return _unless_stored(unit, "too_large", unit.size)
         except Forbidden:
-            return _without(unit, "forbidden", unit.size)
+            return _unless_stored(unit, "forbidden", unit.size)
         return self._read(unit, raw)
 
-    def _read(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog | _Came:
+    def _read(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog | Same | _Came:
         if len(raw) > self._most:
-            return _without(unit, "too_large", len(raw))
+            return _unless_stored(unit, "too_large", len(raw))
         if raw:
             return _Came(unit, raw) if len(raw) <= SHORT else self._row(unit, raw)
         if unit.stored:
             return self._kept(unit)
         # 200 without a byte: no log yet, or erased. With an artifact of a log there is one
-        return _without(unit, "partial" if unit.size else "empty", unit.size)
+        return _without(unit, "partial" if self._is_partial(unit, 0) else "empty", unit.size)
 
-    def _kept(self, unit: Unit) -> r.JobLog:
-        """The stored log, marked: GitLab has it no more."""
+    def _kept(self, unit: Unit) -> r.JobLog | Same:
+        """The stored log, marked: GitLab has it no more. While a job is young it may just be on its way to the archive."""
+        if self._is_young(unit):
+            return Same(t.JOB_LOGS, 1)
         row: r.JobLog = self._stored.one(t.JOB_LOGS, unit.id)
-        return msgspec.structs.replace(row, gone_at=self._now, day=unit.day)
+        return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, day=unit.day)
 
     def _row(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog:
         found = logs.parsed(raw)
@@ -237,9 +244,15 @@ class LogsStream(UnitsStream):
 
     def _is_partial(self, unit: Unit, size: int) -> bool:
         """Whether a log is shorter than its artifact, or too young to be sure that it is whole."""
-        if unit.size is not None:
-            return size < unit.size
-        return values.shifted(unit.as_of, values.seconds(CHECKED_LATE)) > self._now if unit.as_of else False
+        return size < unit.size if unit.size is not None else self._is_young(unit)
+
+    def _is_young(self, unit: Unit) -> bool:
+        return bool(unit.as_of) and values.shifted(unit.as_of, values.seconds(CHECKED_LATE)) > self._now
+
+
+def _unless_stored(unit: Unit, state: str, size: int | None) -> r.JobLog | Same:
+    """A row that says why there is no log, unless one is stored from before: that one stays."""
+    return Same(t.JOB_LOGS, 1) if unit.stored else _without(unit, state, size)
 
 
 def _without(unit: Unit, state: str, size: int | None) -> r.JobLog:
@@ -296,8 +309,24 @@ class TestsStream(UnitsStream):
         super().__init__(client, t.OF_TESTS, plan, workers=workers, stop=stop, caps=caps)
         self._stored, self._now = stored, now
 
-    def fetch(self, unit: Unit) -> Iterable[Event]:
-        """A pipeline's report, or its summary."""
+    def fetch(self, unit: Unit) -> Iterable[Event] | None:
+        """A pipeline's report, or its summary; None where GitLab has no such pipeline."""
+        try:
+            return self._report(unit)
+        except Refused as refused:
+            if not is_gone(refused):
+                raise
+            return None  # deleted since it was listed: the next listing says so
+
+    def take(self, task: UnitTask, value: Iterable[Event] | None) -> Iterable[Event]:
+        """Passes a report on; one of a pipeline that is no more is not waited for."""
+        del task
+        if value is None:
+            self.count(t.TEST_REPORTS, -1)
+            return ()
+        return value
+
+    def _report(self, unit: Unit) -> list[Event]:
         base = f"projects/{unit.project_id}/pipelines/{unit.id}"
         of = (unit.id, unit.project_id, unit.day, unit.as_of)
         try:
@@ -336,6 +365,8 @@ class TestsStream(UnitsStream):
                 except values.Malformed as error:
                     key = (row.pipeline_id, place, position)
                     rejects.append(rejected(t.TEST_CASES, row.day, key, error, values.raw_of(case)))
+        if rejects:
+            row = msgspec.structs.replace(row, as_of="")  # of no state of the pipeline, so that it is asked for again
         return [
             Rows(t.TEST_REPORTS, [row]),
             Rows(t.TEST_SUITES, suites, [row.pipeline_id]),

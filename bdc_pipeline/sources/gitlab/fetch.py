@@ -146,9 +146,7 @@ class GitLabStream:
                     case Failed(error=error):
                         yield from self.failed(task, error)
                     case NotTried(reason=reason):
-                        left = self._untried.setdefault(reason, _Untried())
-                        left.count += 1
-                        left.days.update(task.days)
+                        yield from self.not_tried(task, reason)
 
     @property
     def stopped(self) -> bool:
@@ -162,6 +160,13 @@ class GitLabStream:
             self.problem(f"project {self.name_of(task.project_id)}", str(cause), task.days)
         else:
             self.problem(task.name, str(error) or type(error).__name__, task.days)
+        return ()
+
+    def not_tried(self, task: UnitTask, reason: str) -> Iterable[Event]:
+        """Notes a unit that was not asked for, or not awaited."""
+        left = self._untried.setdefault(reason, _Untried())
+        left.count += 1
+        left.days.update(task.days)
         return ()
 
     def problem(self, unit: str, error: str, days: Iterable[str]) -> None:

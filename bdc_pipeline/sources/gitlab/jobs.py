@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, identity, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected_record
 from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.stored import StoredRows
@@ -104,7 +104,7 @@ class JobsStream(GitLabStream):
             try:
                 found, total = self.asked(unit.project_id, lambda: self._every(path, unit))
             except Refused as refused:
-                if refused.status == 404 and not is_of_project(refused):
+                if is_gone(refused):
                     return []  # deleted since it was listed: the next listing says so
                 raise
             return [self._rows(unit, found, total)]
@@ -126,22 +126,30 @@ class JobsStream(GitLabStream):
             params = None if link else _KEYSET
             page = self.asked(walk.project_id, lambda: self.client.page(path, params))
             walk.pages += 1
-            oldest = _sort_in(page.rows, walk)
-            over = page.next is None
-            done = [unit for unit in walk.units.values() if over or (oldest and unit.created_at > oldest)]
+            if not page.rows or not _sort_in(page.rows, walk):
+                # the end of such a list is a page without a link: one without a row, or with a job of nobody knows which pipeline,
+                # says nothing of what else there is
+                self._by_pipeline(walk, spawn)
+                return []
+            is_behind, over = _behind(page.rows), page.next is None
+            done = [unit for unit in walk.units.values() if over or is_behind(unit)]
             brought = [one for unit in done for one in self._walked(walk, unit, spawn)]
             if walk.units and page.next is not None:
                 if walk.pages < walk.most:
                     spawn(self._walk(walk, page.next))
                 else:
-                    for unit in walk.units.values():
-                        spawn(self._of_pipeline(unit))
+                    self._by_pipeline(walk, spawn)
             return brought
 
         days = tuple(sorted({unit.day for unit in walk.units.values()}))
         return UnitTask(
             f"jobs of {self.name_of(walk.project_id)} page {walk.pages + 1}", run, walk.project_id, days, walk
         )
+
+    def _by_pipeline(self, walk: _Walk, spawn: Spawn[Any]) -> None:
+        """Asks for what is left of a list one by one."""
+        for unit in walk.units.values():
+            spawn(self._of_pipeline(unit))
 
     def _walked(self, walk: _Walk, unit: Unit, spawn: Spawn[Any]) -> list[_OfPipeline]:
         """A pipeline that the list has passed. One that has run and of which no job came is asked for by itself."""
@@ -159,7 +167,8 @@ class JobsStream(GitLabStream):
         jobs: list[r.Job] = []
         artifacts: list[r.Artifact] = []
         rejects: list[Reject] = []
-        for record in found:
+        # where pages shift while they are read, a job comes on two of them
+        for record in {identity(record): record for record in found}.values():
             try:
                 row = records.job(record, unit.project_id, unit.day, unit.id)
                 handed_in = records.artifacts(record, row)
@@ -209,22 +218,30 @@ _KEYSET = {
 }
 
 
-def _sort_in(rows: Sequence[Any], walk: _Walk) -> str | None:
-    """Puts a page's jobs to their pipelines; from when on pipelines are behind it (UTC), None where it does not tell."""
-    oldest: str | None = None
+def _sort_in(rows: Sequence[Any], walk: _Walk) -> bool:
+    """Puts a page's jobs to their pipelines; false where one does not tell its pipeline."""
     for record in rows:
-        if not isinstance(record, dict):
-            continue
-        pipeline = record.get("pipeline")
+        pipeline = record.get("pipeline") if isinstance(record, dict) else None
         number = pipeline.get("id") if isinstance(pipeline, dict) else None
+        if not isinstance(number, int):
+            return False
         if number in walk.units:
             walk.found.setdefault(number, []).append(record)
-        try:
-            created = values.moment(record, "created_at")
-        except values.Malformed:
-            continue
-        if created is not None and (oldest is None or created < oldest):
-            oldest = created
-    if oldest is None:
+    return True
+
+
+def _behind(rows: Sequence[dict[str, Any]]) -> Callable[[Unit], bool]:
+    """Tells of a pipeline whether a page of the list is past its jobs: by time, and by ids as well, since the times of a project
+    that was imported are in no order. A job that was run again tells of a pipeline that is older than it is itself.
+    """
+    created = [at for at in map(_created, rows) if at is not None]
+    oldest = values.shifted(min(created), SLACK) if created else None
+    newest = max(int(record["pipeline"]["id"]) for record in rows)
+    return lambda unit: oldest is not None and unit.created_at > oldest and unit.id > newest
+
+
+def _created(record: dict[str, Any]) -> str | None:
+    try:
+        return values.moment(record, "created_at")
+    except values.Malformed:
         return None
-    return values.shifted(oldest, SLACK)

@@ -18,11 +18,11 @@ from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.archives import TAIL, Damaged, Directory, Entry, find_directory, read_entries
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, Bytes, GitLabClient, is_of_project
+from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, Bytes, GitLabClient, is_gone
 from bdc_pipeline.sources.gitlab.details import Forbidden, UnitsStream
 from bdc_pipeline.sources.gitlab.fetch import rejected
 from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
-from bdc_pipeline.warehouse.stream import Event, Rows
+from bdc_pipeline.warehouse.stream import Event, Rows, Same
 
 
 class ArchivesStream(UnitsStream):
@@ -62,12 +62,11 @@ class ArchivesStream(UnitsStream):
             try:
                 return self._listing(unit)
             except Forbidden:
-                return [Rows(t.ARCHIVES, [_row(unit, "forbidden")])]
+                return _unless_listed(unit, "forbidden")
             except Refused as refused:
-                state = {OVER_LIMIT: "too_large", 404: "gone"}.get(refused.status)
-                if state is None or is_of_project(refused):
+                if refused.status != OVER_LIMIT and not is_gone(refused):
                     raise
-                return [] if unit.stored and state == "gone" else [Rows(t.ARCHIVES, [_row(unit, state)])]
+                return _unless_listed(unit, "gone" if is_gone(refused) else "too_large")
 
     def _listing(self, unit: Unit) -> list[Event]:
         stored_path = None
@@ -142,6 +141,11 @@ def _entries_of(content: bytes | bytearray) -> list[Entry]:
 def _read(end: Bytes, place: Directory) -> list[Entry]:
     begin = place.offset - end.start
     return read_entries(end.content[begin : begin + place.size], place)
+
+
+def _unless_listed(unit: Unit, state: str) -> list[Event]:
+    """A row that says why there is no listing, unless one is stored from before: that one stays."""
+    return [Same(t.ARCHIVES, 1)] if unit.stored else [Rows(t.ARCHIVES, [_row(unit, state)])]
 
 
 def _row(

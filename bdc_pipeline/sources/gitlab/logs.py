@@ -30,7 +30,7 @@ _LEFT_OUT = "\n[... the middle is left out here; it is in raw ...]\n"
 
 # Before the text is taken apart: CSI sequences, OSC sequences with their end, and two-character ones
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-_SECTION = re.compile(r"section_(start|end):(\d{1,12}):([^\[\s\r\x1b]+)(?:\[[^\]\r\n]*\])?\r?(?:\x1b\[0K)?")
+_SECTION = re.compile(r"section_(start|end):(\d{1,12}):([^\[\s\r\x1b]+)(?:\[[^\]\r\n]{0,500}\])?\r?(?:\x1b\[0K)?")
 _SECTION_BYTES = re.compile(_SECTION.pattern.encode(), re.ASCII)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z [0-9a-f]{2}[OE]([ +])", re.MULTILINE)
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
@@ -138,9 +138,11 @@ def _without_stamps(text: str) -> str:
 
 def _at_the_end(line: str) -> str:
     """What a carriage return leaves of a line: each part overwrites the one before as far as it is long."""
+    # from the last part back, so that each character is looked at once
     shown = ""
-    for rewritten in line.split("\r"):
-        shown = rewritten + shown[len(rewritten) :]
+    for overwritten in reversed(line.split("\r")):
+        if len(overwritten) > len(shown):
+            shown += overwritten[len(shown) :]
     return shown
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from bdc_pipeline.fetching.answers import FetchError
 from bdc_pipeline.fetching.pool import Spawn, Stop
 from bdc_pipeline.sources.gitlab import records, values
@@ -92,6 +94,7 @@ class PipelinesStream(WholePipelines):
         self._unchanged: dict[int, dt.datetime] = {}
         self._came: set[int] = set()
         self._gone: list[int] = []
+        self._unfollowed: set[int] = set()
         self._left = plan.limit
 
     # -- rounds ------------------------------------------------------------------------------------------------
@@ -105,7 +108,8 @@ class PipelinesStream(WholePipelines):
         changed = self._discover()
         self._lists = [*self._to_list(changed), *self._to_sweep()]
         one_by_one = [self.stored_one(number, window) for window in self.plan.windows for number in window.one_by_one]
-        yield from self.round([*(self._first_page(one) for one in self._lists), *one_by_one])
+        abroad = [self.stored_abroad(number) for number in self.plan.abroad if self.claim(number)]
+        yield from self.round([*(self._first_page(one) for one in self._lists), *one_by_one, *abroad])
         for _ in range(ROUNDS - 1):
             short = [one for one in self._lists if one.is_short]
             if not short or self.stopped or self._left == 0:
@@ -160,7 +164,7 @@ class PipelinesStream(WholePipelines):
                     yield _List(window, children, swept=True)
 
     def _has_children(self, window: Window) -> bool:
-        return any(one.child and one.project_id == window.project_id for one in self.plan.held.values())
+        return window.project_id in self.plan.with_children
 
     # -- lists -------------------------------------------------------------------------------------------------
 
@@ -264,7 +268,8 @@ class PipelinesStream(WholePipelines):
         one.at = min(one.at, page.at) if one.at is not None else page.at
         one.counted = one.counted and page.total is not None
         if page.total is not None:
-            one.total = page.total
+            # one that was deleted meanwhile makes the count smaller, and has moved another one to a page that was read before
+            one.total = max(page.total, one.total or 0)
         if not one.swept:
             self._came.update(listed.ids)
         if listed.same:
@@ -273,11 +278,15 @@ class PipelinesStream(WholePipelines):
 
     def _take_whole(self, whole: Whole) -> Iterator[Event]:
         if whole.row is None:
-            if whole.id in self.plan.held:
+            if whole.gone and whole.id in self.plan.held:
                 self._gone.append(whole.id)
+            yield from whole.rejects
             return
         self._came.add(whole.row.id)
-        yield Rows(t.PIPELINES, [whole.row])
+        row = whole.row
+        if row.id in self._unfollowed:
+            row = msgspec.structs.replace(row, detailed=False)
+        yield Rows(t.PIPELINES, [row])
         yield Rows(t.BRIDGES, whole.bridges, [whole.row.id] if whole.row.detailed else [])
         yield from whole.rejects
         self.count(t.BRIDGES, len(whole.bridges) + sum(reject.table is t.BRIDGES for reject in whole.rejects))
@@ -285,17 +294,33 @@ class PipelinesStream(WholePipelines):
     def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
         """Keeps what the list said of a pipeline whose own page did not come."""
         super().failed(task, error)
+        yield from self._lack(task)
+        if isinstance(task.key, _List):
+            return
+        if task.key in self._basic and task.key not in self.plan.held:
+            self._came.add(task.key)
+            yield Rows(t.PIPELINES, [self._basic[task.key]])
+
+    def not_tried(self, task: UnitTask, reason: str) -> Iterable[Event]:
+        """Notes it, so that its project is listed from the same moment on again: no later list would bring it."""
+        super().not_tried(task, reason)
+        yield from self._lack(task)
+
+    def _lack(self, task: UnitTask) -> Iterator[Event]:
+        """Keeps the project of a task that brought nothing from counting as listed. A list that was only compared stays due.
+
+        A pipeline of a project that is not asked for comes with its parent alone, so that one is to be fetched again.
+        """
         if isinstance(task.key, _List):
             task.key.failed = True
             if task.key.swept:
-                return ()
+                return
         self._failed_projects.add(task.project_id)
-        if isinstance(task.key, _List):
-            return ()
-        if task.key in self._basic and task.key not in self.plan.held:
-            self._came.add(task.key)
-            return [Rows(t.PIPELINES, [self._basic[task.key]])]
-        return ()
+        parent = self._parents.get(task.key) if isinstance(task.key, int) else None
+        if parent is not None:
+            self._failed_projects.add(parent.project_id)
+            self._unfollowed.add(parent.id)
+            yield Rows(t.PIPELINES, [msgspec.structs.replace(parent, detailed=False)])
 
     # -- the end -----------------------------------------------------------------------------------------------
 

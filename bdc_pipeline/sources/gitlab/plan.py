@@ -10,7 +10,7 @@ from typing import Any
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.records import FINAL, as_of, is_alive
 from bdc_pipeline.sources.gitlab.sweep import CheckedDay, swept
-from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, by_keyset, is_closed, window_of
+from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, by_keyset, is_closed, is_waiting, window_of
 from bdc_pipeline.warehouse import ledger
 
 USUAL_JOBS = 10.0
@@ -23,7 +23,8 @@ CHECKED_LATE = 3600
 @dataclass(frozen=True, slots=True)
 class PipelinesPlan:
     """Which pipelines to list, and what is stored of them; `unknown` are projects that were named and are not stored, `swept` what
-    is listed besides to find deleted ones, `checked` when each project's day was last compared."""
+    is listed besides to find deleted ones, `checked` when each project's day was last compared, `with_children` the projects that have
+    ever had a child pipeline, `abroad` stored pipelines that are not over in projects that are not stored."""
 
     days: tuple[str, ...]
     windows: tuple[Window, ...]
@@ -32,6 +33,8 @@ class PipelinesPlan:
     limit: int | None = None
     swept: tuple[Window, ...] = ()
     checked: Mapping[tuple[int, str], str | None] = field(default_factory=dict)
+    with_children: frozenset[int] = frozenset()
+    abroad: tuple[int, ...] = ()
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -128,7 +131,15 @@ def plan_pipelines(
         for number, name in projects.items()
     ]
     kept = tuple(window for window in windows if window is not None)
-    return PipelinesPlan(tuple(asked.days), kept, held, tuple(unknown), limit, lists, checked)
+    having = connection.execute("SELECT DISTINCT project_id FROM _pipelines WHERE source = 'parent_pipeline'")
+    with_children = frozenset(int(number) for (number,) in having)
+    stored = {int(number) for (number,) in connection.execute("SELECT id FROM projects")}
+    abroad = tuple(
+        number
+        for number, one in held.items()
+        if one.project_id not in stored and one.detailed and is_waiting(one, asked.now)
+    )
+    return PipelinesPlan(tuple(asked.days), kept, held, tuple(unknown), limit, lists, checked, with_children, abroad)
 
 
 def _due(
@@ -174,7 +185,7 @@ def plan_jobs(connection: sqlite3.Connection, days: Sequence[str], *, force: boo
     sql = (
         "SELECT p.id, p.project_id, p.day, p.updated_at, p.status, p.created_at, p.started_at, p.duration, j.as_of "  # noqa: S608
         "FROM _pipelines p LEFT JOIN pipeline_jobs j ON j.pipeline_id = p.id "
-        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND ({_IN_RANGE}) ORDER BY p.id DESC"
+        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND {_SEEN} AND ({_IN_RANGE}) ORDER BY p.id DESC"
     )
     units = []
     for number, project, day, updated, status, created, started, duration, known in connection.execute(
@@ -201,25 +212,27 @@ def _keyset(connection: sqlite3.Connection, counts: Mapping[int, int], workers: 
 # -- logs, tests, archives -------------------------------------------------------------------------------------
 
 
-def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool) -> UnitsPlan:
+def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, most_bytes: int = 0) -> UnitsPlan:
     """The jobs whose logs are to be fetched: over, started, not erased, and without a log that is final.
 
-    A stored log of a job that was erased since is marked.
+    A stored log of a job that was erased since is marked. One that is shorter than it should be is asked for until GitLab has none
+    any more, and one that was over the limit once that is `most_bytes` or less.
     """
     final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     sql = (
-        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, l.id, l.state, coalesce(j.finished_at, '') "  # noqa: S608
+        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, l.id, l.sha256 IS NOT NULL, "  # noqa: S608
+        "(l.state = 'partial' AND l.gone_at IS NULL) OR (l.state = 'too_large' AND l.size <= ?), coalesce(j.finished_at, '') "
         "FROM jobs j LEFT JOIN job_logs l ON l.id = j.id "
         "LEFT JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'trace' AND a.listed "
         f"WHERE j.day BETWEEN ? AND ? AND j.vanished_at IS NULL AND j.{_THERE} AND j.status IN ({final}) AND j.erased_at IS NULL "
         "AND j.started_at IS NOT NULL ORDER BY j.id DESC"
     )
     units = {}
-    for number, pipeline, project, day, size, known, state, finished in connection.execute(sql, _range(days)):
-        if force or known is None or state == "partial":
-            units[number] = Unit(
-                number, pipeline, project, day, finished, size=size, stored=known is not None and state == "complete"
-            )
+    for number, pipeline, project, day, size, known, there, short, finished in connection.execute(
+        sql, (most_bytes, *_range(days))
+    ):
+        if force or known is None or short:
+            units[number] = Unit(number, pipeline, project, day, finished, size=size, stored=bool(there))
     erased = (
         "SELECT id FROM job_logs WHERE day BETWEEN ? AND ? AND gone_at IS NULL "
         "AND id IN (SELECT id FROM jobs WHERE erased_at IS NOT NULL)"
@@ -248,25 +261,27 @@ def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bo
     return UnitsPlan(tuple(days), tuple(units), names=_names(connection))
 
 
-def plan_archives(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, with_bytes: bool) -> UnitsPlan:
-    """The jobs whose archives are to be listed: over, with an archive, and not listed before."""
+def plan_archives(
+    connection: sqlite3.Connection, days: Sequence[str], *, force: bool, bytes_up_to: int | None = None
+) -> UnitsPlan:
+    """The jobs whose archives are to be listed: over, with an archive, and not listed before; with `bytes_up_to` also those up to so
+    many bytes that were listed and not stored."""
     final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     wanted = (
         "1"
         if force
-        else "c.id IS NULL OR (c.state = 'listed' AND c.stored_path IS NULL)"
-        if with_bytes
-        else "c.id IS NULL"
+        else "c.id IS NULL OR (c.state = 'listed' AND c.stored_path IS NULL AND coalesce(c.size, a.size, 0) <= ?)"
     )
     sql = (
-        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.id FROM jobs j "  # noqa: S608
+        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.state = 'listed' FROM jobs j "  # noqa: S608
         "JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'archive' AND a.listed "
         f"LEFT JOIN archives c ON c.id = j.id WHERE j.day BETWEEN ? AND ? AND j.vanished_at IS NULL AND j.{_THERE} "
         f"AND j.status IN ({final}) AND j.erased_at IS NULL AND ({wanted}) ORDER BY j.id DESC"
     )
+    more = () if force else (-1 if bytes_up_to is None else bytes_up_to,)
     units = {
-        number: Unit(number, pipeline, project, day, size=size, stored=known is not None)
-        for number, pipeline, project, day, size, known in connection.execute(sql, _range(days))
+        number: Unit(number, pipeline, project, day, size=size, stored=bool(known))
+        for number, pipeline, project, day, size, known in connection.execute(sql, (*_range(days), *more))
     }
     return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection))
 
@@ -275,6 +290,9 @@ def plan_archives(connection: sqlite3.Connection, days: Sequence[str], *, force:
 
 # what belongs to a project that is gone or hidden is kept, and cannot be asked for
 _THERE = "project_id NOT IN (SELECT id FROM projects WHERE vanished_at IS NOT NULL)"
+
+# a pipeline of a project that is not stored, whose own page did not come: its row from the bridge is all that the token may see
+_SEEN = "(p.detailed OR p.project_id IN (SELECT id FROM projects))"
 
 # a pipeline that a bridge has started may lie in another day than its parent
 _IN_RANGE = (

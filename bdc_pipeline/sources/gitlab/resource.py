@@ -66,6 +66,21 @@ class GitLabResource(dg.ConfigurableResource[Any]):
         """Where to store archives."""
         return Path(self.artifact_directory).expanduser().absolute() if self.artifact_directory else None
 
+    @property
+    def most_log_bytes(self) -> int:
+        """The largest log that is stored."""
+        return int(self.max_log_mb * MB)
+
+    @property
+    def most_artifact_bytes(self) -> int:
+        """The largest archive that is downloaded."""
+        return int(self.max_artifact_mb * MB)
+
+    @property
+    def bytes_up_to(self) -> int | None:
+        """The largest archive that is stored; None where none is."""
+        return self.most_artifact_bytes if self.artifact_directory else None
+
     def check(self) -> None:
         """Says at once which variable is missing or cannot be used.
 

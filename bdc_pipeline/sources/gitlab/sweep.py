@@ -6,7 +6,6 @@ of them are, and none of it delays what is new.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +77,7 @@ def _window(days: Sequence[CheckedDay], name: str) -> Window:
         name=name,
         days=keys,
         after=text_of(start_of(keys[0])),
-        before=text_of(end_of(keys[-1]) - dt.timedelta(milliseconds=1)),
+        before=text_of(end_of(keys[-1])),
         full=frozenset(keys),
         own=any(one.own for one in days),
         children=any(one.children for one in days),

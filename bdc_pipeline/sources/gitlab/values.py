@@ -62,7 +62,7 @@ def whole(record: Mapping[str, Any], key: str) -> int | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
         return int(value)
     raise Malformed(f"`{key}` holds {shown(value)} where a whole number is expected")
 
@@ -94,15 +94,15 @@ def moment(record: Mapping[str, Any], key: str) -> str | None:
         _parsed(key, value)
         return value
     parsed = _parsed(key, value)
-    return f"{parsed.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%S}.{parsed.microsecond // 1000:03d}Z"
+    return f"{parsed:%Y-%m-%dT%H:%M:%S}.{parsed.microsecond // 1000:03d}Z"
 
 
 def _parsed(key: str, value: str) -> dt.datetime:
     try:
         parsed = dt.datetime.fromisoformat(value)
-    except ValueError:
+        return parsed.astimezone(dt.UTC) if parsed.tzinfo is not None else parsed.replace(tzinfo=dt.UTC)
+    except (ValueError, OverflowError):
         raise Malformed(f"`{key}` holds {shown(value)} where a time is expected") from None
-    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=dt.UTC)
 
 
 def part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -15,8 +15,8 @@ from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
-from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected, rejected_record
+from bdc_pipeline.sources.gitlab.client import GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.fetch import GitLabStream, ProjectRefused, UnitTask, rejected, rejected_record
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
 from bdc_pipeline.sources.gitlab.windows import Window
 from bdc_pipeline.warehouse.stream import Reject
@@ -24,12 +24,14 @@ from bdc_pipeline.warehouse.stream import Reject
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A pipeline with its bridges; `row` is None where GitLab says that it is no more."""
+    """A pipeline with its bridges. `row` is None where what is stored of it stays as it is; `gone` where GitLab says that it is no
+    more."""
 
     row: r.Pipeline | None
     bridges: list[r.Bridge]
     rejects: list[Reject]
     id: int = 0
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class WholePipelines(GitLabStream):
         self._asked_for = {window.project_id for window in (*plan.windows, *plan.swept)}
         self._basic: dict[int, r.Pipeline] = {}
         self._taken: set[int] = set()
+        self._parents: dict[int, r.Pipeline] = {}
         self._lock = threading.Lock()
         self._paths: dict[str, int | None] = {}
 
@@ -144,7 +147,7 @@ class WholePipelines(GitLabStream):
             if halves.came < 2 or halves.failed:
                 return None
         if halves.page is None:
-            return Whole(None, [], [], row.id)
+            return Whole(None, [], [], row.id, gone=True)
         return self._made(row.id, row.project_id, halves.page, halves.bridges, window, spawn)
 
     def _own_page(self, base: str, project: int) -> dict[str, Any] | None:
@@ -152,7 +155,7 @@ class WholePipelines(GitLabStream):
         try:
             found: dict[str, Any] = self.asked(project, lambda: self.client.one(base))
         except Refused as refused:
-            if refused.status != 404 or is_of_project(refused):
+            if not is_gone(refused):
                 raise
             return None
         return found
@@ -162,7 +165,7 @@ class WholePipelines(GitLabStream):
         try:
             found, _ = self.asked(project, lambda: self.client.every(f"{base}/bridges", {}))
         except Refused as refused:
-            if refused.status != 404 or is_of_project(refused):
+            if not is_gone(refused):
                 raise
             return []
         return list(found)
@@ -172,7 +175,7 @@ class WholePipelines(GitLabStream):
         base = _address(project, identifier)
         page = self._own_page(base, project)
         if page is None:
-            return Whole(None, [], [], identifier)
+            return Whole(None, [], [], identifier, gone=True)
         return self._made(identifier, project, page, self._bridges(base, project), window, spawn)
 
     def _made(
@@ -185,7 +188,7 @@ class WholePipelines(GitLabStream):
             listed = self._basic.get(identifier)
             day = listed.day if listed is not None else None
             reject = rejected(t.PIPELINES, day, (identifier,), error, values.raw_of(page))
-            return Whole(listed, [], [reject], identifier)
+            return Whole(self._unless_stored(listed), [], [reject], identifier)
         found = [self._placed(one) for one in found]
         bridges, rejects = [], []
         for one in found:
@@ -193,8 +196,13 @@ class WholePipelines(GitLabStream):
                 bridges.append(records.bridge(one, row))
             except values.Malformed as error:
                 rejects.append(rejected_record(t.BRIDGES, row.day, one, error))
-        self._follow(found, window, spawn)
+        self._follow(found, row, window, spawn)
         return Whole(row, bridges, rejects, identifier)
+
+    def _unless_stored(self, row: r.Pipeline | None) -> r.Pipeline | None:
+        """What a list or a bridge says of a pipeline, where its own page has not said more of it before."""
+        held = self.plan.held.get(row.id) if row is not None else None
+        return None if held is not None and held.detailed else row
 
     def _placed(self, bridge: Any) -> Any:
         """A bridge that tells the project of the pipeline that it started: older servers tell it in the address alone.
@@ -218,7 +226,7 @@ class WholePipelines(GitLabStream):
                 self._paths[path] = None
         return self._paths[path]
 
-    def _follow(self, bridges: list[Any], window: Window, spawn: Spawn[Any]) -> None:
+    def _follow(self, bridges: list[Any], parent: r.Pipeline, window: Window, spawn: Spawn[Any]) -> None:
         """Adds a task for each pipeline that a bridge has started and that is not stored as it is."""
         for one in bridges:
             downstream = one.get("downstream_pipeline") if isinstance(one, dict) else None
@@ -231,6 +239,8 @@ class WholePipelines(GitLabStream):
                 continue
             if not self.known(row) and self.claim(row.id):
                 self._basic[row.id] = row
+                if row.project_id not in self._asked_for:
+                    self._parents[row.id] = parent
                 for task in self._downstream(row, window):
                     spawn(task)
 
@@ -241,15 +251,27 @@ class WholePipelines(GitLabStream):
         if row.project_id in self._asked_for:
             return self.listed_one(row, window, name)
 
+        return [self._abroad(row.id, row.project_id, name, row.day, window)]
+
+    def stored_abroad(self, identifier: int) -> UnitTask:
+        """A stored pipeline that is not over, in a project that is not: no list brings it, and its parent may be over."""
+        held = self.plan.held[identifier]
+        name = f"pipeline {identifier} of project {held.project_id}"
+        window = Window(held.project_id, str(held.project_id), self.plan.days, after="", before=None)
+        return self._abroad(identifier, held.project_id, name, held.day, window)
+
+    def _abroad(self, identifier: int, project: int, name: str, day: str, window: Window) -> UnitTask:
         def run(spawn: Spawn[Any]) -> Whole:
             try:
-                return self._whole(row.id, row.project_id, window, spawn)
+                return self._whole(identifier, project, window, spawn)
+            except ProjectRefused:
+                pass
             except Refused as refused:
                 if refused.status not in {403, 404}:
                     raise
-                return Whole(row, [], [], row.id)
+            return Whole(self._unless_stored(self._basic.get(identifier)), [], [], identifier)
 
-        return [UnitTask(name, run, row.project_id, (row.day,), row.id)]
+        return UnitTask(name, run, project, (day,), identifier)
 
 
 def project_path(web_url: Any, base_url: str) -> str | None:

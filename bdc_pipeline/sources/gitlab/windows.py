@@ -109,7 +109,7 @@ def window_of(
         force: all days from beginning to end.
     """
     opened = [day for day in asked.days if force or not is_closed(day, listed.get(day), asked)]
-    waiting = {number: one for number, one in held.items() if _is_waiting(one, asked.now)}
+    waiting = {number: one for number, one in held.items() if is_waiting(one, asked.now)}
     if not opened:
         return None
     first, last = opened[0], asked.days[-1]
@@ -117,7 +117,8 @@ def window_of(
     if not force and first in listed and first not in asked.in_full:
         since = max(since, dt.datetime.fromisoformat(listed[first]) - asked.overlap)
     after, one_by_one = widened(text_of(since), held, waiting)
-    before = None if end_of(last) > asked.now else text_of(end_of(last) - dt.timedelta(milliseconds=1))
+    # the moment after, since GitLab compares finer than it tells: the last millisecond of a day has a thousand microseconds
+    before = None if end_of(last) > asked.now else text_of(end_of(last))
     days = tuple(day for day in asked.days if day >= first)
     # a list that goes further back for what is not over is not read as one of those days
     full = frozenset(day for day in days if start_of(day) >= since)
@@ -137,7 +138,7 @@ def window_of(
     )
 
 
-def _is_waiting(one: Held, now: dt.datetime) -> bool:
+def is_waiting(one: Held, now: dt.datetime) -> bool:
     """Whether a stored pipeline is to be asked for though no list may say that it has changed.
 
     One that waits for somebody may do so for ever: after a month only a list brings it.

@@ -23,7 +23,7 @@ def test_nothing_is_due_and_nothing_is_listed() -> None:
 def test_a_list_is_of_whole_days_and_tells_which() -> None:
     [window] = swept([day("2026-05-01", own=3, children=2)], NAMES, 10)
     assert (window.project_id, window.name, window.days) == (1, "a/one", ("2026-05-01",))
-    assert (window.after, window.before) == ("2026-05-01T00:00:00.000Z", "2026-05-01T23:59:59.999Z")
+    assert (window.after, window.before) == ("2026-05-01T00:00:00.000Z", "2026-05-02T00:00:00.000Z")
     assert (window.full, window.own, window.children, window.probed) == ({"2026-05-01"}, True, True, False)
 
 

@@ -55,7 +55,7 @@ def test_closed_days_are_not_listed_unless_they_are_to_be_in_full() -> None:
     assert window(closed, days=DAYS[:2]) is None
     found = window(closed, days=DAYS[:2], in_full={"2026-05-08"})
     assert found is not None
-    assert (found.after, found.before) == ("2026-05-08T00:00:00.000Z", "2026-05-09T23:59:59.999Z")
+    assert (found.after, found.before) == ("2026-05-08T00:00:00.000Z", "2026-05-10T00:00:00.000Z")
     assert found.full == set(DAYS[:2])
 
 

@@ -1,0 +1,363 @@
+"""Ways in which something might be lost without a word, each on a real server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdc_pipeline.fetching.answers import BadAnswer, Refused
+from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.sources.gitlab import fetch, logs, values
+from bdc_pipeline.sources.gitlab.client import GitLabClient, Page, is_gone
+from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
+
+AT = "2026-06-01T11:00:00Z"
+ONLY_PIPELINES = {"logs": False, "tests": False, "artifacts": False}
+ONLY_LOGS = {"tests": False, "artifacts": False}
+ONLY_ARCHIVES = {"logs": False, "tests": False}
+
+
+def test_pipelines_that_were_not_tried_come_with_the_next_sync(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "ERROR_BUDGET", 0)
+    for project in (101, 104, 107):
+        copy.api.change("run", project=project, count=12, jobs=1, at=AT)
+    broken = max(row[0] for row in copy.api.rows("Pipeline", ["id", "project_id"]) if row[1] == 101)
+    copy.sandbox.configure(faults=[f"500@pipeline {broken}$"], latency_ms=5)
+    report = copy.sync_all(limits={"attempts": 1}, **ONLY_PIPELINES)
+    assert not report.complete
+    assert "Not tried" in errors_of(report)
+    copy.sandbox.configure(faults=[], latency_ms=0)
+    report = copy.sync_all(**ONLY_PIPELINES)
+    assert report.complete, errors_of(report)
+    assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
+
+
+def test_a_stored_pipeline_whose_page_is_malformed_is_a_reject_and_not_gone(copy: Copy) -> None:
+    copy.sync_all(**ONLY_PIPELINES)
+    pipeline = copy.one("SELECT max(id) FROM pipelines WHERE status = 'success'")
+    copy.api.change("touch", pipeline=pipeline)
+    copy.api.change("update", entity="Pipeline", id=pipeline, columns={"duration": {"seconds": 3}})
+    report = copy.sync_all(days=0, **ONLY_PIPELINES)
+    assert not report.complete
+    assert report.tables["pipelines"].rejected == 1
+    assert copy.query("SELECT id FROM pipelines WHERE vanished_at IS NOT NULL") == []
+    assert copy.one("SELECT detailed FROM pipelines WHERE id = ?", pipeline) == 1
+
+
+def partial_log(copy: Copy) -> int:
+    job = max(row[0] for row in copy.api.rows("Trace", ["job_id"]))
+    trace = {"file_type": "trace", "size": 10**6, "filename": "job.log", "file_format": None}
+    copy.api.change("update", entity="Job", id=job, columns={"artifacts": [trace]})
+    copy.sync_all(**ONLY_LOGS)
+    assert copy.query("SELECT state, size > 0 FROM job_logs WHERE id = ?", job) == [("partial", 1)]
+    return job
+
+
+@pytest.mark.parametrize("fault", ["shrunken", "404", "403"])
+def test_a_stored_log_is_never_replaced_by_none(copy: Copy, fault: str) -> None:
+    job = partial_log(copy)
+    text = copy.one("SELECT text FROM job_logs WHERE id = ?", job)
+    copy.sandbox.configure(faults=[f"{fault}@job {job} trace"])
+    copy.sync_all(**ONLY_LOGS)
+    assert copy.one("SELECT text FROM job_logs WHERE id = ?", job) == text
+    copy.sync_all(force=True, **ONLY_LOGS)
+    assert copy.one("SELECT text FROM job_logs WHERE id = ?", job) == text
+
+
+def test_a_smaller_limit_takes_no_stored_log_away(copy: Copy) -> None:
+    copy.sync_all(**ONLY_LOGS)
+    before = copy.query("SELECT id, sha256 FROM job_logs")
+    report = copy.sync_all(force=True, limits={"max_log_mb": 0.0001}, **ONLY_LOGS)
+    assert report.complete, errors_of(report)
+    assert copy.query("SELECT id, sha256 FROM job_logs") == before
+
+
+def test_several_pipelines_in_a_project_that_is_not_asked_for_may_be_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with copying(tmp_path, projects=2, pipelines_per_project=10, jobs_per_pipeline=3) as copy:
+        monkeypatch.setenv("GITLAB_PROJECTS", "101")
+        made = copy.api.change("run", project=104, count=3, at=AT)["pipelines"]
+        bridges = [row[0] for row in copy.api.rows("Bridge", ["id", "project_id"]) if row[1] == 101]
+        for bridge, pipeline in zip(bridges, made, strict=False):
+            told = {"id": pipeline, "project_id": 104, "status": "success", "updated_at": AT, "created_at": AT}
+            copy.api.change("update", entity="Bridge", id=bridge, columns={"downstream_pipeline": told})
+        copy.sandbox.configure(denied=["104=403"])
+        for _ in range(2):
+            report = copy.sync_all()
+            assert report.complete, errors_of(report)
+        assert copy.one("SELECT count(*) FROM pipelines WHERE project_id = 104") > 1
+
+
+def test_tests_of_a_pipeline_that_was_deleted_since_are_no_failure(copy: Copy) -> None:
+    copy.sync_all(**ONLY_PIPELINES)
+    pipeline = copy.one("SELECT max(pipeline_id) FROM artifacts WHERE file_type = 'junit'")
+    copy.api.change("delete", pipeline=pipeline)
+    report = copy.sync_all()
+    assert report.complete, errors_of(report)
+
+
+@pytest.mark.parametrize("how", ["times in no order", "an empty page", "a job without its pipeline"])
+def test_a_list_by_keyset_that_ends_too_early_loses_no_job(tmp_path: Path, how: str) -> None:
+    with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=4, page_cap=18) as copy:
+        copy.api.change("run", project=101, count=60, jobs=4, at=AT)
+        jobs = [row[0] for row in copy.api.rows("Job", ["id"])]
+        if how == "an empty page":
+            copy.sandbox.configure(faults=["shrunken~after=1@jobs cursor="])
+        if how == "a job without its pipeline":
+            copy.api.change("update", entity="Job", id=jobs[-50], columns={"pipeline": None})
+        report = copy.sync_all(limits={"workers": 2}, **ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+        assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
+
+
+def test_a_pipeline_deleted_while_pages_are_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=1, page_cap=4) as copy:
+        made = copy.api.change("run", project=101, count=10, jobs=1, at=AT)["pipelines"]
+        read, asked = GitLabClient.page, []
+
+        def deleting(client: GitLabClient, path: str, params: Any = None) -> Page:
+            page = read(client, path, params)
+            if path.endswith("/pipelines") and not asked:
+                asked.append(path)
+                copy.api.change("delete", pipeline=page.rows[0]["id"])
+            return page
+
+        monkeypatch.setattr(GitLabClient, "page", deleting)
+        report = copy.sync_all(**ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+        assert {(number,) for number in made} <= {*copy.stored("pipelines", "id")}
+        # another page of which GitLab says that it is empty, and that there is none
+        copy.sandbox.configure(faults=["shrunken~times=1@project 101 pipelines page=2$"])
+        copy.api.change("run", project=101, count=10, jobs=1, at=AT)
+        report = copy.sync_all(days=0, **ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+        assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
+
+
+def test_an_archive_that_is_there_stays_listed(copy: Copy) -> None:
+    copy.sync_all(**ONLY_ARCHIVES)
+    before = copy.query("SELECT id, state, files FROM archives")
+    job = copy.one("SELECT max(id) FROM archives WHERE state = 'listed'")
+    for fault in ("404", "403"):
+        copy.sandbox.configure(faults=[f"{fault}@job {job} artifacts"])
+        report = copy.sync_all(force=True, **ONLY_ARCHIVES)
+        assert report.complete, errors_of(report)
+        assert copy.query("SELECT id, state, files FROM archives") == before
+    copy.sandbox.configure(faults=[], ranges=False)
+    report = copy.sync_all(force=True, limits={"max_artifact_mb": 0.0001, "max_log_mb": 0.0001}, **ONLY_ARCHIVES)
+    assert report.complete, errors_of(report)
+    assert copy.query("SELECT id, state, files FROM archives") == before
+
+
+def test_archives_too_large_to_be_stored_are_listed_once(copy: Copy, tmp_path: Path) -> None:
+    limits = {"artifact_directory": str(tmp_path / "a"), "max_artifact_mb": 0.0001}
+    report = copy.sync_all(limits=limits, **ONLY_ARCHIVES)
+    assert report.complete, errors_of(report)
+    copy.sandbox.reset_stats()
+    copy.sync_all(limits=limits, **ONLY_ARCHIVES)
+    assert copy.topics().get("artifacts", 0) == 0
+
+
+@pytest.mark.parametrize("topic", ["trace", "artifacts"])
+def test_a_page_in_place_of_bytes_is_no_log_and_no_archive(copy: Copy, topic: str) -> None:
+    copy.sandbox.configure(faults=[f"html~times=3@{topic}"])
+    report = copy.sync_all(tests=False, limits={"attempts": 8})
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT count(*) FROM job_logs WHERE text LIKE '%<html%'") == 0
+    assert copy.one("SELECT count(*) FROM archives WHERE state <> 'listed'") == 0
+
+
+def test_a_log_that_cannot_be_read_is_one_failure(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, broken = logs.parsed, []
+
+    def breaking(raw: bytes | bytearray) -> logs.Parsed:
+        if not broken:
+            broken.append(1)
+            raise MemoryError("no room")
+        return read(raw)
+
+    monkeypatch.setattr(logs, "parsed", breaking)
+    report = copy.sync_all(**ONLY_LOGS)
+    assert not report.complete
+    assert "no room" in errors_of(report)
+    assert "log of job" in errors_of(report)
+    there = copy.one("SELECT count(*) FROM jobs WHERE started_at IS NOT NULL")
+    assert copy.one("SELECT count(*) FROM job_logs WHERE state = 'complete'") == there - 1
+    report = copy.sync_all(**ONLY_LOGS)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT count(*) FROM job_logs WHERE state = 'complete'") == there
+
+
+def test_an_empty_log_of_a_job_that_ended_just_now_is_asked_for_again(copy: Copy) -> None:
+    copy.sync_all(**ONLY_LOGS)
+    made = copy.api.change("run", project=101, jobs=1)
+    [job] = made["jobs"]
+    copy.api.change("update", entity="Job", id=job, columns={"artifacts": []})
+    copy.sandbox.configure(faults=[f"shrunken@job {job} trace"])
+    copy.sync_new(**ONLY_LOGS)
+    copy.sandbox.configure(faults=[])
+    report = copy.sync_new(**ONLY_LOGS)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT size FROM job_logs WHERE id = ?", job) > 0
+
+
+def test_a_project_named_twice_is_one(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITLAB_PROJECTS", "101,platform/api")
+    for _ in range(2):
+        report = copy.sync_all(**ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+
+
+def test_a_child_pipeline_that_runs_again_by_itself_is_seen(tmp_path: Path) -> None:
+    with copying(tmp_path, projects=2, pipelines_per_project=20, jobs_per_pipeline=3) as copy:
+        copy.sync_all(**ONLY_PIPELINES)
+        copy.sync_new(**ONLY_PIPELINES)
+        child = copy.one("SELECT max(id) FROM pipelines WHERE source = 'parent_pipeline' AND status = 'success'")
+        copy.api.change("touch", pipeline=child)
+        for graphql in (True, False):
+            copy.sync_new(limits={"graphql": graphql}, **ONLY_PIPELINES)
+            assert copy.one("SELECT day FROM pipelines WHERE id = ?", child) == str(dt.datetime.now(dt.UTC).date())
+
+
+@pytest.fixture
+def led_abroad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Copy, int]]:
+    """A project that is asked for, and a pipeline at work in one that is not, started by a bridge."""
+    with copying(tmp_path, projects=2, pipelines_per_project=10, jobs_per_pipeline=3) as copy:
+        monkeypatch.setenv("GITLAB_PROJECTS", "101")
+        [pipeline] = copy.api.change("run", project=104, status="running", at=AT)["pipelines"]
+        bridge = max(row[0] for row in copy.api.rows("Bridge", ["id", "project_id"]) if row[1] == 101)
+        told = {"id": pipeline, "project_id": 104, "status": "running", "updated_at": AT, "created_at": AT}
+        copy.api.change("update", entity="Bridge", id=bridge, columns={"downstream_pipeline": told})
+        yield copy, pipeline
+
+
+def test_a_pipeline_in_a_project_that_is_not_asked_for_is_followed_to_its_end(led_abroad: tuple[Copy, int]) -> None:
+    copy, pipeline = led_abroad
+    copy.sync_all(**ONLY_PIPELINES)
+    assert copy.query("SELECT status, detailed FROM pipelines WHERE id = ?", pipeline) == [("running", 1)]
+    copy.api.change("finish", pipeline=pipeline, at=AT)
+    report = copy.sync_all(days=0, **ONLY_PIPELINES)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT status FROM pipelines WHERE id = ?", pipeline) == "success"
+
+
+def test_one_that_failed_to_come_from_there_comes_with_the_next_sync(led_abroad: tuple[Copy, int]) -> None:
+    copy, pipeline = led_abroad
+    copy.sandbox.configure(faults=[f"500@pipeline {pipeline}$"])
+    report = copy.sync_all(**ONLY_PIPELINES)
+    assert not report.complete
+    copy.sandbox.configure(faults=[])
+    report = copy.sync_all(**ONLY_PIPELINES)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT detailed FROM pipelines WHERE id = ?", pipeline) == 1
+    assert copy.one("SELECT count(*) FROM pipelines WHERE NOT detailed") == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        ('the server answered 404 ({"message":"404 Not Found"}).', True),
+        ("the server answered 404 (<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>).", True),
+        ('the server answered 404 ({"message":"404 Project Not Found"}).', False),
+        ("the server answered 404 (default backend - 404).", False),
+        ("the server answered 404 (<html><head><title>404 Not Found</title></head></html>).", False),
+        ("the server answered 404.", False),
+    ],
+)
+def test_only_gitlab_itself_says_that_something_is_gone(said: str, gone: bool) -> None:
+    assert is_gone(Refused(said, status=404)) is gone
+
+
+@pytest.mark.parametrize(
+    ("headers", "following"),
+    [
+        ({"Link": '</gitlab/api/v4/x?page=2>; rel="next"'}, "https://ci.example/gitlab/api/v4/x?page=2"),
+        ({"Link": '<?page=2> ;  rel = next, <?page=9>; rel="last"'}, "https://ci.example/gitlab/api/v4/x?page=2"),
+        (
+            {"Link": '<https://ci.example/a>; rel="prev", <https://ci.example/b>; title="x"; REL="next"'},
+            "https://ci.example/b",
+        ),
+        ({"X-Next-Page": ""}, None),
+        ({"X-Next-Page": "2"}, BadAnswer),
+        ({"Link": '<https://other.example/x>; rel="next"'}, BadAnswer),
+        ({"Link": '<https://[x/>; rel="next"'}, BadAnswer),
+    ],
+)
+def test_a_next_page_is_followed_however_it_is_told(headers: dict[str, str], following: Any) -> None:
+    with ApiSession("https://ci.example/gitlab") as session:
+        client = GitLabClient(session, most_bytes=1)
+        if following is BadAnswer:
+            with pytest.raises(BadAnswer):
+                client._following(headers, "/api/v4/x")
+        else:
+            assert client._following(headers, "/api/v4/x") == following
+
+
+@pytest.mark.parametrize(
+    "value", ["0001-01-01T00:00:00+02:00", "9999-12-31T23:59:59-02:00", "2026-13-01T00:00:00.000Z"]
+)
+def test_a_time_out_of_range_makes_its_record_a_reject(value: str) -> None:
+    with pytest.raises(values.Malformed):
+        values.moment({"at": value}, "at")
+    with pytest.raises(values.Malformed):
+        values.whole({"n": "--5"}, "n")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"a" * 400_000 + b"\rb" * 200_000, b"section_start:1:a[" * 20_000, b"\x1b[" * 500_000 + b"1" * 500_000],
+    ids=["returns", "sections", "escapes"],
+)
+def test_no_log_takes_the_reader_long(raw: bytes) -> None:
+    began = time.process_time()
+    assert logs.parsed(raw).size == len(raw)
+    assert time.process_time() - began < 2
+
+
+def test_a_report_of_which_a_case_was_rejected_is_asked_for_again(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, odd = GitLabClient.one, []
+
+    def one(client: GitLabClient, path: str) -> dict[str, Any]:
+        found = read(client, path)
+        if path.endswith("/test_report") and found.get("test_suites") and not odd:
+            found["test_suites"][0]["test_cases"][0] = "no object"
+            odd.append(path)
+        return found
+
+    monkeypatch.setattr(GitLabClient, "one", one)
+    report = copy.sync_all(logs=False, artifacts=False)
+    assert not report.complete
+    assert report.tables["test_cases"].rejected == 1
+    report = copy.sync_all(logs=False, artifacts=False)
+    assert report.complete, errors_of(report)
+    assert (
+        copy.one(
+            "SELECT count(*) FROM test_cases WHERE pipeline_id = ? AND suite = 0 AND position = 0",
+            int(odd[0].split("/")[3]),
+        )
+        == 1
+    )
+
+
+def test_a_log_that_was_too_large_comes_once_it_may(copy: Copy) -> None:
+    copy.sync_all(limits={"max_log_mb": 0.0001}, **ONLY_LOGS)
+    assert copy.one("SELECT count(*) FROM job_logs WHERE state = 'too_large' AND size > 0") > 0
+    report = copy.sync_all(**ONLY_LOGS)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT count(*) FROM job_logs WHERE state = 'too_large' AND size > 0") == 0
+
+
+def test_a_later_page_that_comes_empty_hides_no_job(tmp_path: Path) -> None:
+    with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=10, page_cap=4) as copy:
+        copy.sandbox.configure(faults=["shrunken~times=1@pipeline .* jobs page=2"])
+        report = copy.sync_all(**ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+        assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
