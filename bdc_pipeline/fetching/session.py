@@ -449,15 +449,11 @@ class ApiSession:
         with_body = method not in {"GET", "HEAD"} or first
         headers = {**self._headers, **call.headers}
         try:
-            request.prepare(
-                method=method,
-                url=url,
-                headers=headers,
-                params=cast("Any", call.params if first else None),
-                json=call.json if with_body else None,
-                data=call.data if with_body else None,
-                auth=_no_authentication,
-            )
+            # what `prepare` does, but for cookies, and a user and password taken out of the address
+            request.prepare_method(method)
+            request.prepare_url(url, cast("Any", call.params if first else None))
+            request.prepare_headers(headers)
+            request.prepare_body(call.data if with_body else None, None, call.json if with_body else None)
         except requests.RequestException as error:
             reason = type(error).__name__
         else:
@@ -514,8 +510,3 @@ class ApiSession:
         except requests.RequestException:
             return self.redact(call.url)
         return self._shown(request.url)
-
-
-def _no_authentication(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep `requests` from taking a user and password out of an address."""
-    return request

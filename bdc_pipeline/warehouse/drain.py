@@ -46,6 +46,9 @@ from bdc_pipeline.warehouse.vanishing import Vanishing
 
 __all__ = ["DrainOptions", "Drained", "Progress", "drain"]
 
+CHECKPOINT_SECONDS = 0.25
+"""How often SQLite's log is moved into the file while nothing comes."""
+
 _Again = tuple[msgspec.Struct, int, int]
 """A row whose record came before, its fingerprint, and that of the record that is stored."""
 
@@ -127,7 +130,7 @@ class _Drain:
         self._pending = self._pending_bytes = 0
         self._interval = options.commit_interval if options.commit_interval is not None else ROWS
         self._repeats: Counter[tuple[str, tuple[int | str, ...]]] = Counter()
-        self._began = self._committed = time.monotonic()
+        self._began = self._committed = self._checkpointed = time.monotonic()
         store.track(stream.tables)
         if options.index_late:
             store.drop_indexes()
@@ -151,9 +154,17 @@ class _Drain:
                 self._events.append(event)
                 self.commit()
             case Pause():
-                self.commit()
+                self._pause()
             case _:
                 self._gather(event)
+
+    def _pause(self) -> None:
+        """Writes while nothing comes, into the file itself too."""
+        wrote = bool(self._events)
+        self.commit()
+        if wrote and time.monotonic() - self._checkpointed >= CHECKPOINT_SECONDS:
+            self.store.checkpoint()
+            self._checkpointed = time.monotonic()
 
     def _gather(self, event: Event) -> None:
         self._events.append(event)

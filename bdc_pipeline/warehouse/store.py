@@ -169,6 +169,15 @@ class Store:
                     self.connection.execute("ROLLBACK")
                 raise
 
+    def checkpoint(self) -> None:
+        """Moves what SQLite's log holds into the file, as far as no reader needs it.
+
+        SQLite does that at the commit that has made the log long, and when the last connection closes. What fails here is in the log,
+        and the next commit tells of a disk that is full.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     # -- schema ------------------------------------------------------------------------------------------------
 
     def _migrate(self) -> None:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from bdc_pipeline.warehouse import drain as drain_module
 from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
@@ -143,6 +144,27 @@ def test_a_transaction_ends_when_enough_time_has_passed(shop: Shop) -> None:
 
 def test_a_transaction_ends_when_nothing_comes(shop: Shop) -> None:
     assert commits(shop, items(1), items(2), Pause(), Pause(), items(3), listed(3)) == [2, 3, 3]
+
+
+@pytest.mark.parametrize(("seconds", "moved"), [(0, True), (1e9, False)])
+def test_what_is_written_comes_into_the_file_itself_while_nothing_comes(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: float, moved: bool
+) -> None:
+    monkeypatch.setattr(drain_module, "CHECKPOINT_SECONDS", seconds)
+    there: list[bool] = []
+
+    def events() -> Iterator[Event]:
+        yield Rows(ITEMS, [Item(1, "a name like no other")])
+        yield Pause()
+        # the file's own bytes, in a process of its own: to open and close it beside SQLite would drop this one's locks
+        read = "import sys; sys.exit(b'a name like no other' not in open(sys.argv[1], 'rb').read())"
+        there.append(subprocess.run([sys.executable, "-c", read, str(shop.path)], check=False).returncode == 0)
+        yield listed(1)
+
+    stream = Told()
+    stream.events = events()
+    drain(stream, shop.path, "run", DrainOptions(commit_seconds=1e9))
+    assert there == [moved]
 
 
 def test_a_second_connection_sees_the_file_change_once_a_transaction(shop: Shop) -> None:

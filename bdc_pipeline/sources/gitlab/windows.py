@@ -121,7 +121,9 @@ def window_of(
     before = None if end_of(last) > asked.now else text_of(end_of(last))
     days = tuple(day for day in asked.days if day >= first)
     # a list that goes further back for what is not over is not read as one of those days
-    full = frozenset(day for day in days if start_of(day) >= since)
+    covered = frozenset(day for day in days if start_of(day) >= since)
+    # just after midnight a day that was listed before lies within the overlap: that is no reason to compare it again
+    full = covered if any(force or day not in listed or day in asked.in_full for day in covered) else frozenset()
     inside = [one for number, one in waiting.items() if number not in one_by_one]
     probed = not full.intersection(opened) and before is None
     return Window(

@@ -50,6 +50,20 @@ def test_a_day_listed_too_soon_after_its_end_is_open() -> None:
     assert found.after == "2026-05-09T23:55:00.000Z"
 
 
+@pytest.mark.parametrize("first", ["2026-05-09", "2026-05-10"])
+def test_just_after_midnight_a_day_that_was_listed_is_not_compared_again(first: str) -> None:
+    now = dt.datetime(2026, 5, 10, 0, 7, tzinfo=dt.UTC)
+    days = [day for day in DAYS if day >= first]
+    listed = dict.fromkeys(DAYS, "2026-05-10T00:05:00.000Z")
+    found = window(listed, days=days, now=now)
+    assert found is not None
+    assert (found.full, found.probed, found.own, found.children) == (frozenset(), True, False, False)
+    # the new day was not listed yet
+    found = window({day: at for day, at in listed.items() if day < "2026-05-10"}, days=days, now=now)
+    assert found is not None
+    assert (found.full, found.probed) == ({"2026-05-10"}, False)
+
+
 def test_closed_days_are_not_listed_unless_they_are_to_be_in_full() -> None:
     closed = {"2026-05-08": NOON, "2026-05-09": NOON}
     assert window(closed, days=DAYS[:2]) is None
