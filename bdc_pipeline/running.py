@@ -136,7 +136,7 @@ def _keep_no_events_of_partitions(instance: dg.DagsterInstance) -> None:
     """Lets an instance in memory forget that partitions are to be, and are, materialized.
 
     Nobody can ask it: it is gone after the sync, of which the ledger tells. To store the two events of each partition of each table took
-    4 ms, and 2 of 2.3 s of a sync of 49 days that found nothing new.
+    3 to 4 ms, which was 1.8 of 2.3 s of a sync of 49 days that found nothing new.
     """
     storage = instance.event_log_storage
     store_event = storage.store_event

@@ -127,7 +127,7 @@ class JobsStream(GitLabStream):
             page = self.asked(walk.project_id, lambda: self.client.page(path, params))
             walk.pages += 1
             if not page.rows or not _sort_in(page.rows, walk):
-                # the end of such a list is a page without a link: one without a row, or with a job of nobody knows which pipeline,
+                # the end of such a list is a page without a link: one without a row, or with a job that does not name its pipeline,
                 # says nothing of what else there is
                 self._by_pipeline(walk, spawn)
                 return []
