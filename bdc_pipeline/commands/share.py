@@ -206,13 +206,18 @@ def _watch(service: Service) -> None:
     from bdc_pipeline.share.background import Background  # noqa: PLC0415
 
     background = Background(service)
-    last, told = time.time() * 1000, ""
+    last, told = int(time.time() * 1000) - 1, ""  # whole milliseconds, as the history has them
+
+    def tell() -> None:
+        nonlocal last
+        for done in reversed([one for one in service.history(20) if one.at > last]):
+            click.echo(f"{time.strftime('%H:%M:%S', time.localtime(done.at / 1000))} {done.light}: {_line(done)}")
+            last = done.at
+
     background.start()
     try:
         while background.is_running:
-            for done in reversed([one for one in service.history(20) if one.at > last]):
-                click.echo(f"{time.strftime('%H:%M:%S', time.localtime(done.at / 1000))} {done.light}: {_line(done)}")
-                last = done.at
+            tell()
             light = str(service.status().light)
             if light != told:
                 click.echo(f"{time.strftime('%H:%M:%S')} {light}")
@@ -222,6 +227,7 @@ def _watch(service: Service) -> None:
         pass
     finally:
         background.stop()
+    tell()  # what the sync that was under way at the end has moved
 
 
 def _sent_last(service: Service) -> int:

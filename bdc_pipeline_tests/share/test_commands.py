@@ -8,8 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -296,24 +297,44 @@ def test_watch_syncs_until_ctrl_c_and_tells_what_moves(team: Team, run: Run) -> 
         assert process.stderr.read() == ""
 
 
+def standing(run: Run) -> Any:
+    return json.loads(run("status", "--json").stdout)
+
+
+@contextlib.contextmanager
+def watching(team: Team) -> Iterator[subprocess.Popen[str]]:
+    """A `share watch` of a long interval: it syncs once when it starts."""
+    arguments = [sys.executable, "-m", "bdc_pipeline", "share", "watch", "--interval", "3600", str(team.share)]
+    arguments += ["--cache-dir", str(team.folder / "ann")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "every 3600 s" in process.stderr.readline()
+        yield process
+
+
+def test_watch_tells_of_the_sync_that_ctrl_c_comes_right_after(team: Team, run: Run) -> None:
+    run("sync")
+    write(team, "UPDATE stock SET quantity = 5 WHERE id = 1")
+    with watching(team) as process:
+        until(lambda: not standing(run)["pending"], "the first sync does not send what waits")
+        process.send_signal(signal.SIGINT)
+        sent, told = process.communicate(timeout=30)
+    assert (process.returncode, told) == (0, "")
+    assert "1 row sent" in sent
+
+
 @pytest.mark.parametrize("away", [False, True])
 def test_watch_sends_what_was_written_just_before_ctrl_c_or_tells_that_it_waits(
     team: Team, run: Run, away: bool
 ) -> None:
     run("sync")
-    arguments = [sys.executable, "-m", "bdc_pipeline", "share", "watch", "--interval", "3600", str(team.share)]
-    arguments += ["--cache-dir", str(team.folder / "ann")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert process.stdout is not None
-        assert "every 3600 s" in process.stderr.readline()
-        while "success" not in (line := process.stdout.readline()):
-            assert line
-        until(lambda: not json.loads(run("status", "--json").stdout)["phase"], "the first sync does not end")
+    before = standing(run)["attempted"]
+    with watching(team) as process:
+        until(lambda: standing(run)["attempted"] > before, "the first sync does not end")
         write(team, "UPDATE stock SET quantity = 5 WHERE id = 1")
         if away:
             team.go_away()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == int(away)
-        told, sent = process.stderr.read(), process.stdout.read()
+        sent, told = process.communicate(timeout=30)
+    assert process.returncode == int(away)
     assert ("1 write in" in told, "1 row sent" in sent) == (away, not away)
