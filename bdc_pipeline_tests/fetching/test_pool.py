@@ -83,7 +83,7 @@ def names_in(tree: tuple, name: str) -> Iterator[str]:
         yield from names_in(child, f"{name}.{number}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(forest=trees(), workers=st.integers(1, 6), ahead=st.integers(1, 4))
 def test_every_task_and_follow_up_gives_exactly_one_outcome(forest, workers, ahead):
     expected = sorted(name for number, tree in enumerate(forest) for name in names_in(tree, str(number)))
@@ -95,7 +95,7 @@ def test_every_task_and_follow_up_gives_exactly_one_outcome(forest, workers, ahe
     assert all(str(outcome.error) == outcome.task.name for outcome in outcomes if isinstance(outcome, Failed))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(forest=trees(), workers=st.integers(1, 6), budget=st.integers(0, 5), stop_after=st.none() | st.integers(0, 10))
 def test_whatever_cuts_a_run_short_each_task_that_came_up_gives_exactly_one_outcome(
     forest, workers, budget, stop_after

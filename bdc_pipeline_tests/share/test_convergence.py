@@ -210,7 +210,7 @@ def _held(db: sqlite3.Connection) -> set[str]:
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     steps=st.lists(step, min_size=3, max_size=14),
     rule=st.sampled_from(["newest", "newest", "fields", "mine", "theirs", "manual"]),
@@ -234,7 +234,7 @@ changing = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(steps=st.lists(changing, min_size=3, max_size=10), rule=st.sampled_from(["newest", "fields", "manual"]))
 def test_machines_agree_while_their_schema_grows(steps: list[Any], rule: str) -> None:
     play(steps, rule, [0, 0, 0], 1000)

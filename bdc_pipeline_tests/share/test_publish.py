@@ -123,7 +123,7 @@ values = st.one_of(
 contents = st.dictionaries(st.integers(1, 6), values, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(before=contents, after=contents)
 def test_any_content_becomes_any_other(
     before: dict[int, object], after: dict[int, object], tmp_path_factory: pytest.TempPathFactory

@@ -406,5 +406,5 @@ class LivingTowns(RuleBasedStateMachine):
         self.held, self.ever = dict(self.source), self.ever | self.source.keys()
 
 
-LivingTowns.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_count=12)
+LivingTowns.TestCase.settings = settings(max_examples=25, stateful_step_count=12)
 TestLivingTowns = LivingTowns.TestCase

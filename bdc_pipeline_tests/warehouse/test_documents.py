@@ -814,7 +814,7 @@ class LivingInBlocks(LivingDocuments):
 
 
 for machine in (LivingDocuments, LivingInParallel, LivingInBlocks):
-    machine.TestCase.settings = settings(deadline=None, max_examples=15, stateful_step_count=12)
+    machine.TestCase.settings = settings(max_examples=15, stateful_step_count=12)
 TestLivingDocuments = LivingDocuments.TestCase
 TestLivingInParallel = LivingInParallel.TestCase
 TestLivingInBlocks = LivingInBlocks.TestCase

@@ -857,11 +857,11 @@ class LivingSource(RuleBasedStateMachine):
         assert {number: Item(number, *values) for number, *values in held} == self.stored
 
 
-LivingSource.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_count=12)
+LivingSource.TestCase.settings = settings(max_examples=25, stateful_step_count=12)
 TestLivingSource = LivingSource.TestCase
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.sampled_from([items(1), items(1, 2), items(2, name="x"), rejected(3), rejected(4), items(5), items(11)])

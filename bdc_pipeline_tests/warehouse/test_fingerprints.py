@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bdc_pipeline.warehouse.fingerprints import Fingerprints, fingerprints_of
@@ -29,7 +29,6 @@ def frequent_switches() -> Iterator[None]:
 hashes = st.integers(0, 12) | st.sampled_from([0, 2**62, 2**63 - 1])
 
 
-@settings(deadline=None)
 @given(st.sets(hashes), st.lists(st.lists(hashes, max_size=10), max_size=6))
 def test_each_stored_record_is_matched_once_and_all_others_are_to_be_read(
     stored: set[int], batches: list[list[int]]

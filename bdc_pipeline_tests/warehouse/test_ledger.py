@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bdc_pipeline.warehouse import ledger
@@ -149,7 +149,6 @@ def test_a_table_without_partitions_has_one_entry(store: Store) -> None:
     assert list(ledger.partition_states(store.connection, NOTES)) == [""]
 
 
-@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 10**6).map("2026-{:07}".format), min_size=1))
 def test_a_watermark_only_moves_forward(marks: list[str | None]) -> None:
     with Store(Path(":memory:"), SHOP) as store, store.transaction():

@@ -65,7 +65,7 @@ def encoded(value: Any, layout: tuple[str, str], *, ascii_only: bool) -> bytes:
 # -- what is well-formed -------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(objects | values, max_size=12), BLOCKS, layouts, st.booleans(), blanks, blanks, st.booleans())
 def test_the_records_are_found_whatever_is_in_them_and_wherever_a_block_ends(
     data: list[Any], block: int, layout: tuple[str, str], ascii_only: bool, before: str, after: str, mark: bool
@@ -77,7 +77,7 @@ def test_the_records_are_found_whatever_is_in_them_and_wherever_a_block_ends(
     assert [json.loads(record) for record in read(document, block)] == data
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(tricky, values), max_size=8), BLOCKS, layouts)
 def test_the_members_of_an_object_come_as_objects_of_one_member_even_where_a_name_is_repeated(
     members: list[tuple[str, Any]], block: int, layout: tuple[str, str]
@@ -124,7 +124,7 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(objects, max_size=8), st.sampled_from(MALFORMED), st.data(), BLOCKS, layouts)
 def test_a_malformed_record_comes_as_it_is_and_costs_no_other(
     data: list[Any], malformed: bytes, draw: st.DataObject, block: int, layout: tuple[str, str]
@@ -150,7 +150,7 @@ def test_a_comma_behind_the_last_record_is_no_record(block: int) -> None:
 # -- where a document breaks off -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(objects, max_size=8), BLOCKS, layouts, st.booleans(), st.data())
 def test_a_document_that_is_cut_anywhere_gives_the_records_before_the_cut_and_says_so(
     data: list[Any], block: int, layout: tuple[str, str], of_object: bool, draw: st.DataObject

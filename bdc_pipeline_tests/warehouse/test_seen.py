@@ -46,7 +46,7 @@ def in_table(connection: sqlite3.Connection, table: Table) -> set[Any]:
     [(ITEMS, st.integers(0, 29)), (NOTES, st.text("aé\x00", max_size=2)), (TAGS, st.tuples(st.integers(0, 19), st.sampled_from("ab")))],
     ids=["integers", "texts", "pairs"],
 )  # fmt: skip
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_it_is_a_set_of_keys_wherever_they_are_kept(room: int, table: Table, keys: Any, data: st.DataObject) -> None:
     steps = ["add", "add", "take back", "spill", *(["forget"] if len(table.key) == 1 else [])]
@@ -143,7 +143,7 @@ def test_a_refused_row_beside_the_key_that_fills_the_memory_makes_no_row_unseen(
 
 
 @pytest.mark.parametrize("room", [0, 1, 4])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 1, 2**64])), max_size=6), max_size=6))
 def test_keys_of_refused_rows_are_not_seen_and_all_others_are(
     room: int, batches: Sequence[Sequence[tuple[int, int]]]

@@ -372,7 +372,7 @@ batches = st.lists(st.tuples(st.booleans(), st.lists(generated, max_size=8)), mi
 
 
 @pytest.mark.parametrize("in_memory", [0, 1, 5, seen_module.IN_MEMORY])
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(batches=batches)
 def test_whatever_comes_in_whatever_batches_the_table_and_the_counts_are_those_of_a_dict(
     monkeypatch: pytest.MonkeyPatch, in_memory: int, batches: list[tuple[bool, list[Item]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -333,7 +333,8 @@ class TestsStream(UnitsStream):
             if not unit.expired:
                 report = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report"))
                 if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
-                    return self._events(of, report, report, "stored")
+                    earlier = self._stored.values(_OUTCOMES, unit.id) if unit.stored else ()
+                    return self._events(of, report, report, "stored", earlier)
             if unit.stored:
                 return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
             summary = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report_summary"))
@@ -349,7 +350,12 @@ class TestsStream(UnitsStream):
         return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, as_of=unit.as_of, day=unit.day)
 
     def _events(
-        self, of: tuple[Any, ...], totals: Mapping[str, Any], report: Mapping[str, Any], state: str
+        self,
+        of: tuple[Any, ...],
+        totals: Mapping[str, Any],
+        report: Mapping[str, Any],
+        state: str,
+        earlier: Sequence[tuple[Any, ...]] = (),
     ) -> list[Event]:
         row = reports.test_report(of, totals, state)
         suites: list[r.TestSuite] = []
@@ -372,5 +378,14 @@ class TestsStream(UnitsStream):
             Rows(t.TEST_SUITES, suites, [row.pipeline_id]),
             # a reject keeps the row that is stored of it, so the cases that are gone are found all the same
             Rows(t.TEST_CASES, cases, [row.pipeline_id]),
+            # what a retried job's cases came to before is nowhere else: GitLab's report is that of the last run
+            Rows(t.EARLIER_OUTCOMES, reports.earlier_outcomes(row, earlier, cases)),
             *rejects,
         ]
+
+
+_OUTCOMES = (
+    "SELECT c.suite_name, c.classname, c.name, c.status, r.as_of FROM test_cases c JOIN test_reports r USING (pipeline_id) "
+    "WHERE pipeline_id = ? AND c.vanished_at IS NULL"
+)
+"""The outcomes of a pipeline's cases as they are stored, and the pipeline's state at which they were so."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab.values import Malformed, listed, number, shown, text, whole
+
+RAN = frozenset({"success", "failed", "error"})
+"""What a test case can come to that ran; one that was skipped tells nothing of itself."""
 
 
 def test_report(of: Sequence[Any], totals: Mapping[str, Any], state: str) -> r.TestReport:
@@ -83,6 +87,37 @@ def test_case(of: r.TestSuite, position: int, case: Any) -> r.TestCase:
         recent_failures=whole(recent, "count") if isinstance(recent, dict) else None,
         attachment_url=text(case, "attachment_url"),
     )
+
+
+def earlier_outcomes(
+    of: r.TestReport, stored: Iterable[Sequence[Any]], cases: Iterable[r.TestCase]
+) -> list[r.EarlierOutcome]:
+    """The outcomes that test cases of a pipeline had and have no more: their jobs were run again.
+
+    By names, since places in a report move where a run ended early. A name that several cases have keeps an outcome as long as one
+    of them has it.
+
+    Args:
+        of: the new report.
+        stored: the cases as they are stored: suite's name, class, name, status, and the pipeline's state at which it was so.
+        cases: those of the new report.
+    """
+    remain = {(case.suite_name, case.classname, case.name, case.status) for case in cases}
+    gone = Counter(tuple(one) for one in stored if one[3] in RAN and tuple(one[:4]) not in remain)
+    return [
+        r.EarlierOutcome(
+            pipeline_id=of.pipeline_id,
+            suite_name=suite or "",
+            classname=classname or "",
+            name=name or "",
+            status=status,
+            project_id=of.project_id,
+            day=of.day,
+            cases=count,
+            as_of=as_of,
+        )
+        for (suite, classname, name, status, as_of), count in gone.items()
+    ]
 
 
 def text_or_json(value: Any) -> str | None:

@@ -312,6 +312,22 @@ class TestCase(msgspec.Struct, frozen=True):
     attachment_url: Annotated[str | None, Meta(description="Its attachment, such as a screenshot")]
 
 
+class EarlierOutcome(msgspec.Struct, frozen=True):
+    """What came of a test case in a run that a later run of its job, in the same pipeline, has replaced in the report."""
+
+    pipeline_id: PipelineId
+    suite_name: Annotated[str, Meta(description="Name of the suite; empty where it has none")]
+    classname: Annotated[
+        str, Meta(description="Its class or file, as the test framework has it; empty where it has none")
+    ]
+    name: Annotated[str, Meta(description="Its name; empty where it has none")]
+    status: Annotated[str, Meta(description="success, failed or error")]
+    project_id: ProjectId
+    day: Day
+    cases: Annotated[int, Meta(description="Cases of that name that ended so")]
+    as_of: Annotated[str, Meta(description="The pipeline's `updated_at` and status at which it was so")]
+
+
 class Archive(msgspec.Struct, frozen=True):
     """A job's artifacts archive: what became of listing it."""
 

@@ -29,8 +29,13 @@ class StoredRows:
 
     def of(self, table: Table, column: str, value: int) -> list[Any]:
         """The rows of a table whose column holds a value."""
-        with closing(sqlite3.connect(self._uri, uri=True, timeout=60)) as connection:
+        with self._connection() as connection:
             return stored_rows(connection, table, f"{quoted(column)} = ?", (value,))
+
+    def values(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query gives: some columns of rows that are large as a whole."""
+        with self._connection() as connection:
+            return connection.execute(sql, values).fetchall()
 
     def one(self, table: Table, key: int) -> Any:
         """The row of a key, for a table whose key is one column.
@@ -42,6 +47,9 @@ class StoredRows:
         if not rows:
             raise LookupError(f"{table.name} holds no {key} any more")
         return rows[0]
+
+    def _connection(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(self._uri, uri=True, timeout=60))
 
 
 def stored_rows(connection: sqlite3.Connection, table: Table, where: str, values: Sequence[Any]) -> list[Any]:

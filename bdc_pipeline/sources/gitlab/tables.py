@@ -62,13 +62,16 @@ TEST_CASES = _child(
     parent="pipeline_id",
     indexes=(("project_id", "name"),),
 )
+EARLIER_OUTCOMES = _child(
+    r.EarlierOutcome, "earlier_outcomes", "pipeline_id", "suite_name", "classname", "name", "status"
+)
 ARCHIVES = _child(r.Archive, "archives", "id")
 ARTIFACT_FILES = _child(r.ArtifactFile, "artifact_files", "job_id", "position", parent="job_id", indexes=(("path",),))
 
 OF_PIPELINES = (PIPELINES, BRIDGES, PROJECT_DAYS)
 OF_JOBS = (JOBS, ARTIFACTS, PIPELINE_JOBS)
 OF_LOGS = (JOB_LOGS,)
-OF_TESTS = (TEST_REPORTS, TEST_SUITES, TEST_CASES)
+OF_TESTS = (TEST_REPORTS, TEST_SUITES, TEST_CASES, EARLIER_OUTCOMES)
 OF_ARCHIVES = (ARCHIVES, ARTIFACT_FILES)
 TABLES = (PROJECTS, *OF_PIPELINES, *OF_JOBS, *OF_LOGS, *OF_TESTS, *OF_ARCHIVES)
 

@@ -14,16 +14,31 @@ PIPELINES_VIEW = """
     FROM _pipelines p
 """
 
+# An outcome of each kind in every run is no sign: several cases have that name. Cases that were replaced do not count; those that went
+# with their pipeline do.
 _FLAKY_TESTS = """
-    SELECT c.project_id, r.path AS project, p.sha, c.suite_name, c.classname, c.name,
-        sum(c.status = 'success') AS passed, sum(c.status IN ('failed', 'error')) AS failed,
-        count(DISTINCT c.pipeline_id) AS pipelines, max(p.created_at) AS last_run_at
-    FROM test_cases c
-    JOIN _pipelines p ON p.id = c.pipeline_id
-    LEFT JOIN projects r ON r.id = c.project_id
-    WHERE c.vanished_at IS NULL
-    GROUP BY c.project_id, p.sha, c.suite_name, c.classname, c.name
-    HAVING passed > 0 AND failed > 0 AND pipelines > 1
+    WITH runs AS (
+        SELECT c.project_id, c.pipeline_id, coalesce(c.suite_name, '') AS suite_name, coalesce(c.classname, '') AS classname,
+            coalesce(c.name, '') AS name, 0 AS retried,
+            sum(c.status = 'success') AS passed, sum(c.status IN ('failed', 'error')) AS failed
+        FROM test_cases c
+        JOIN _pipelines p ON p.id = c.pipeline_id
+        WHERE c.vanished_at IS NULL OR c.vanished_at >= p.vanished_at
+        GROUP BY c.pipeline_id, coalesce(c.suite_name, ''), coalesce(c.classname, ''), coalesce(c.name, '')
+        HAVING passed + failed > 0
+        UNION ALL
+        SELECT project_id, pipeline_id, suite_name, classname, name, cases,
+            iif(status = 'success', cases, 0), iif(status = 'success', 0, cases)
+        FROM earlier_outcomes
+    )
+    SELECT o.project_id, r.path AS project, p.sha, o.suite_name, o.classname, o.name, sum(o.passed) AS passed,
+        sum(o.failed) AS failed, sum(o.retried) AS retried, count(DISTINCT o.pipeline_id) AS pipelines,
+        max(p.created_at) AS last_run_at
+    FROM runs o
+    JOIN _pipelines p ON p.id = o.pipeline_id
+    LEFT JOIN projects r ON r.id = o.project_id
+    GROUP BY o.project_id, p.sha, o.suite_name, o.classname, o.name
+    HAVING sum(o.passed) > 0 AND sum(o.failed) > 0 AND (min(o.passed) = 0 OR min(o.failed) = 0)
 """
 
 # SQLite has no percentiles: the value at the place that is a share of all, counted from the shortest.
@@ -58,8 +73,11 @@ _QUEUE_TIME = """
     GROUP BY tag
 """
 
+# A week of ISO 8601 belongs to the year of its Thursday. SQLite knows `%G-W%V` from 3.46 on alone.
 _FAILURES_BY_WEEK = """
-    SELECT strftime('%Y-%W', finished_at) AS week, coalesce(failure_reason, '(not told)') AS failure_reason,
+    SELECT strftime('%Y', date(finished_at, '-3 days', 'weekday 4')) || printf(
+            '-W%02d', (strftime('%j', date(finished_at, '-3 days', 'weekday 4')) + 6) / 7
+        ) AS week, coalesce(failure_reason, '(not told)') AS failure_reason,
         count(*) AS jobs, count(DISTINCT project_id) AS projects
     FROM jobs
     WHERE status = 'failed' AND finished_at IS NOT NULL
@@ -88,7 +106,7 @@ _BROKE = """
             p.web_url, p.status, lag(p.status) OVER (PARTITION BY p.project_id ORDER BY p.id) AS before
         FROM _pipelines p
         JOIN projects r ON r.id = p.project_id AND r.default_branch = p.ref
-        WHERE p.status IN ('success', 'failed') AND coalesce(p.source, '') <> 'parent_pipeline'
+        WHERE p.status IN ('success', 'failed') AND NOT coalesce(p.tag, 0) AND coalesce(p.source, '') <> 'parent_pipeline'
     ) o
     WHERE status = 'failed' AND before = 'success'
 """
@@ -132,7 +150,7 @@ VIEWS = (
     View(
         "flaky_tests",
         _FLAKY_TESTS,
-        "Test cases that passed and failed for the same commit in different pipelines.",
+        "Test cases that passed and failed for the same commit: in different pipelines, or before and after a retry in one.",
     ),
     View("slowest_jobs", _SLOWEST_JOBS, "How long jobs take, by project and name: sort by p95_seconds."),
     View("queue_time_by_tag", _QUEUE_TIME, "How long jobs wait for a runner, by the tags that they ask for."),
@@ -156,6 +174,7 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "name": "Name of the case",
         "passed": "Times that it passed",
         "failed": "Times that it failed or ended in an error",
+        "retried": "How many of these were in runs that a retry has replaced in the pipeline's report",
         "pipelines": "Pipelines of the commit that ran it",
         "last_run_at": "When the latest of them was made (UTC)",
     },
@@ -176,7 +195,7 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "average_seconds": "Seconds on average",
     },
     "failure_reasons_by_week": {
-        "week": "Year and week, which begins on Monday: `2026-21`",
+        "week": "Week by ISO 8601, which begins on Monday: `2026-W21`",
         "failure_reason": "GitLab's reason; `(not told)` where it gave none",
         "jobs": "Jobs that failed so, retried ones too",
         "projects": "Projects that they belong to",

@@ -160,7 +160,7 @@ VARIABLES: dict[str, Any] = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(queries(), st.booleans())
 def test_any_query_is_answered_as_graphql_core_answers_it(query: str, flipped: bool) -> None:
     variables = {**VARIABLES, "yes": not flipped, "no": flipped}

@@ -18,7 +18,7 @@ def column(name: str, *columns: str, world: World = WORLD) -> list[tuple[object,
     return list(zip(*(table.values(c, range(len(table))) for c in columns), strict=True))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32), st.sampled_from(["dense", "sparse"]))
 def test_the_seed_decides_everything(seed: int, ids: str) -> None:
     one, two = (build(customers=40, seed=seed, ids=ids) for _ in range(2))  # type: ignore[arg-type]
@@ -27,7 +27,7 @@ def test_the_seed_decides_everything(seed: int, ids: str) -> None:
         assert column(name, *columns, world=one) == column(name, *columns, world=two)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(20, 80))
 def test_every_link_leads_to_a_row_and_every_id_is_unique(seed: int, customers: int) -> None:
     world = build(customers=customers, seed=seed)

@@ -53,7 +53,7 @@ def holding(places: list[tuple[float, float]]) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PLACES, min_size=1, max_size=30), PLACES, st.floats(0.001, 21_000))
 @example([(89.9, 0.0), (89.9, 180.0), (90.0, 5.0)], (89.95, 90.0), 50.0)
 @example([(10.0, -179.9), (10.0, 179.9)], (10.0, 180.0), 30.0)
@@ -69,7 +69,7 @@ def test_the_circle_holds_what_a_look_at_each_place_finds(
     assert found <= {number for number, away in distances.items() if away <= km + 1e-3}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PLACES, PLACES)
 def test_a_place_at_just_the_distance_asked_for_is_found(
     centre: tuple[float, float], place: tuple[float, float]

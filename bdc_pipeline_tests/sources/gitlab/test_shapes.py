@@ -519,7 +519,7 @@ FITTING: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], list[msgspec.St
 def test_whatever_fits_a_schema_fits_its_tables(store: Store, name: str) -> None:
     shapes, rows_of = FITTING[name]
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(shapes)
     def fits(shape: Any) -> None:
         # as it arrives: by way of JSON

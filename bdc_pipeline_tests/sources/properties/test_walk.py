@@ -104,7 +104,7 @@ def test_homes_that_lack_all_that_lists_are_divided_by_are_read_from_both_ends_o
     assert f"{missing} are missing" in walk.problems["count"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(0, 700),
     seed=st.integers(0, 10_000),
