@@ -32,6 +32,7 @@ HOMES = dg.AssetKey(["properties", "properties"])
 
 INSTANCE = """
 telemetry: {enabled: false}
+code_servers: {wait_for_local_processes_on_shutdown: true}
 run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 concurrency: {pools: {default_limit: 1, granularity: op}}
 """
