@@ -236,12 +236,16 @@ class GitLabClient:
             return None
         try:
             following = urljoin(address if "://" in address else f"{self.session.base_url}{address}", link)
-            known = origin_of(following) == origin_of(self.session.base_url)
+            if origin_of(following) == origin_of(self.session.base_url):
+                return following
         except ValueError:
             raise BadAnswer(f"the link to the next page is no address: {link!r}") from None
-        if not known:
+        # GitLab calls itself by its `external_url`, which behind a proxy may be http, or a name inside (python-gitlab has
+        # `keep_base_url` for it). What is asked is the same, and it is asked where the token may go
+        _, below_api, rest = following.partition("/api/v4/")
+        if not below_api:
             raise BadAnswer(f"the link to the next page leads to {urlsplit(following).netloc}, which is another host")
-        return following
+        return f"{self.session.base_url}/api/v4/{rest}"
 
 
 def next_link(header: str) -> str | None:

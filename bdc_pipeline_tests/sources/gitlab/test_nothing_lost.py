@@ -287,6 +287,15 @@ def test_only_gitlab_itself_says_that_something_is_gone(said: str, gone: bool) -
         ),
         ({"X-Next-Page": ""}, None),
         ({"X-Next-Page": "2"}, BadAnswer),
+        # GitLab behind a proxy that it knows nothing of
+        (
+            {"Link": '<http://ci.example/gitlab/api/v4/x?page=2>; rel="next"'},
+            "https://ci.example/gitlab/api/v4/x?page=2",
+        ),
+        (
+            {"Link": '<http://git:8080/api/v4/x?cursor=a%2Fb>; rel="next"'},
+            "https://ci.example/gitlab/api/v4/x?cursor=a%2Fb",
+        ),
         ({"Link": '<https://other.example/x>; rel="next"'}, BadAnswer),
         ({"Link": '<https://[x/>; rel="next"'}, BadAnswer),
     ],
