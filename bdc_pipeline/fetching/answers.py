@@ -68,13 +68,18 @@ class Throttled(BadAnswer):
 
 
 class Refused(FetchError):  # noqa: N818 - says what happened
-    """An answer that will be the same next time; `status` is its HTTP status."""
+    """An answer that will be the same next time: `status` is its HTTP status, `said` how its body begins (see `text_start`)."""
 
     retryable = False
 
-    def __init__(self, message: str = "", *, status: int = 0) -> None:
+    def __init__(self, message: str = "", *, status: int = 0, said: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.said = said
+
+
+class TooLarge(Refused):
+    """A good answer, whose body is larger than what was to be read of it."""
 
 
 class Unauthorized(Refused):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from urllib3.response import BaseHTTPResponse
 
-from bdc_pipeline.fetching.answers import BadAnswer, Refused, TimedOut
+from bdc_pipeline.fetching.answers import BadAnswer, TimedOut, TooLarge
 
 ACCEPT_ENCODING = "gzip, deflate"
 """What `decompressed` understands."""
@@ -38,7 +38,7 @@ def pieces_of(
 ) -> Iterator[bytes]:
     """Yield a body as it was sent, calling `look_up` (which may raise) after each piece.
 
-    Raises `TimedOut` if it takes longer than so many seconds (noticed when a piece arrives), `Refused` if it is larger
+    Raises `TimedOut` if it takes longer than so many seconds (noticed when a piece arrives), `TooLarge` if it is larger
     than `max_bytes`, and urllib3's `HTTPError`s, among them one for a body that is shorter than announced.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -47,7 +47,7 @@ def pieces_of(
     while piece := raw.read1(_AT_ONCE, decode_content=False):
         size += len(piece)
         if max_bytes is not None and size > max_bytes:
-            raise Refused(_too_large(max_bytes))
+            raise TooLarge(_too_large(max_bytes))
         if deadline is not None and time.monotonic() > deadline:
             raise TimedOut(f"only {size} bytes of the body had come after {seconds:g} s.")
         yield piece
@@ -57,7 +57,7 @@ def pieces_of(
 def decompressed(content: bytes, encoding: str, *, max_bytes: int | None = None) -> bytes:
     """Undo a `Content-Encoding`.
 
-    Raises `BadAnswer` if the content is cut short, damaged or in another encoding, `Refused` if it is too large.
+    Raises `BadAnswer` if the content is cut short, damaged or in another encoding, `TooLarge` if it is.
     """
     view = memoryview(content)
     pieces = (bytes(view[at : at + _AT_ONCE]) for at in range(0, len(content), _AT_ONCE))
@@ -84,7 +84,7 @@ def _inflated(pieces: Iterable[bytes], coding: str, max_bytes: int | None) -> It
         for part in _members(pieces, coding):
             size += len(part)
             if max_bytes is not None and size > max_bytes:
-                raise Refused(_too_large(max_bytes))
+                raise TooLarge(_too_large(max_bytes))
             yield part
     except zlib.error as error:
         damage = str(error)

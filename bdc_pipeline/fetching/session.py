@@ -40,6 +40,7 @@ from bdc_pipeline.fetching.answers import (
     Refused,
     Throttled,
     TimedOut,
+    TooLarge,
     Unauthorized,
     Unreachable,
 )
@@ -250,7 +251,8 @@ class ApiSession:
         path_or_url: a path below the base address, or a whole address.
         into: takes the body of an answer of status 200 as it comes, which then has no `content`. It is told of each answer
             that begins to come; what it raises may be no OSError, which would pass for one of the connection's.
-        max_bytes: the largest body accepted (default: the session's); a larger one is `Refused` with the answer's status.
+        max_bytes: the largest body accepted (default: the session's); a larger one of a good answer is `TooLarge`. Of an error's
+            the status counts, however much it has to say.
 
         Raises `Unreachable`, `TimedOut`, `BadAnswer` or `Throttled` when the attempts are used up; `Unauthorized` or
         `Refused` at once; `Stopped` when the run is; and whatever else `parse` raises.
@@ -333,20 +335,21 @@ class ApiSession:
         status = answer.status
         if 200 <= status < 300 or status == 304:
             return
-        sentence = f"the server answered {status}{quoted(answer.text_start())}."
+        said = answer.text_start()
+        sentence = f"the server answered {status}{quoted(said)}."
         if status == 401:
             hint = (
                 f" The credentials were not sent to {self._shown(answer.url)}, to which it was redirected."
                 if credentials_withheld
                 else " Check that the token is right and has not expired."
             )
-            raise Unauthorized(sentence + hint, status=status)
+            raise Unauthorized(sentence + hint, status=status, said=said)
         if status in {408, 429} or (status >= 500 and status not in _PERMANENT_5XX):
             retry_after = retry_after_asked_for(answer.headers, now=datetime.now(UTC))
             if status == 429 or retry_after is not None:
                 raise Throttled(sentence, retry_after=retry_after)
             raise BadAnswer(sentence)
-        raise Refused(sentence, status=status)
+        raise Refused(sentence, status=status, said=said)
 
     # One request
 
@@ -358,9 +361,8 @@ class ApiSession:
             trouble: FetchError
             try:
                 answer = self._receive(request, call)
-            except Refused as error:
-                error.status = error.status or 200
-                trouble, status = error, 200
+            except TooLarge as error:
+                trouble, status = error, error.status
             except BadAnswer as error:
                 trouble, status = error, 500  # it answered, so it is not too slow, but this was no good answer
             except FetchError as error:
@@ -379,7 +381,7 @@ class ApiSession:
         try:
             response = self._http.open(request, route)
             self._date = response.headers.get("Date", self._date)
-            content = self._content(response, call.into, call.max_bytes)
+            content = self._whole(response, call.into, call.max_bytes)
         except (requests.RequestException, HTTPError, OSError) as error:
             trouble = self._trouble(error, request, answering=response is not None)
         else:
@@ -391,6 +393,16 @@ class ApiSession:
                 response.close()
             self.stats.count(busy=time.monotonic() - began)
         raise trouble
+
+    def _whole(self, response: BaseHTTPResponse, into: Sink | None, most: int | None) -> bytes:
+        """Read the body; of one that is no good answer and too long, nothing."""
+        try:
+            return self._content(response, into, most)
+        except TooLarge as error:
+            if not 200 <= response.status < 300:
+                return b""
+            error.status = response.status
+            raise
 
     def _content(self, response: BaseHTTPResponse, into: Sink | None, most: int | None) -> bytes:
         """Read the body, decompressed; nothing is returned of one that is written into something."""

@@ -39,6 +39,7 @@ from bdc_pipeline.fetching.session import (
     Stats,
     Throttled,
     TimedOut,
+    TooLarge,
     Unauthorized,
     Unreachable,
 )
@@ -393,9 +394,28 @@ def test_a_body_that_is_too_large_is_refused(serve: Serve):
     server = serve(reply(b"x" * 5000), reply(gzip.compress(b"x" * 5000), Content_Encoding="gzip"))
     with session_for(server, max_bytes=1000) as session:
         for _ in range(2):
-            with pytest.raises(Refused, match="larger than the 1000 bytes allowed") as raised:
+            with pytest.raises(TooLarge, match="larger than the 1000 bytes allowed") as raised:
                 session.fetch("GET", "/", parse=content)
             assert raised.value.status == 200
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_of_an_error_the_status_counts_however_much_it_has_to_say(serve: Serve, encoding: str):
+    long = b"x" * 5000 if encoding == "identity" else gzip.compress(b"x" * 5000)
+    passing = reply(long, 503, Content_Encoding=encoding)
+    with session_for(serve(passing, reply(b"there")), max_bytes=1000) as session:
+        assert session.fetch("GET", "/", parse=content) == b"there"
+    with session_for(serve(reply(long, 404, Content_Encoding=encoding)), max_bytes=1000) as session:
+        with pytest.raises(Refused, match="answered 404") as raised:
+            session.fetch("GET", "/", parse=content)
+        assert (raised.value.status, raised.value.said, type(raised.value)) == (404, "", Refused)
+
+
+def test_an_error_says_how_the_answer_begins(serve: Serve):
+    server = serve(reply(b'{"message":\n "404 Job Not Found"}', 404))
+    with session_for(server) as session, pytest.raises(Refused) as raised:
+        session.fetch("GET", "/", parse=content)
+    assert raised.value.said == '{"message": "404 Job Not Found"}'
 
 
 def test_an_encoding_that_was_not_asked_for_is_a_bad_answer(serve: Serve):
@@ -540,7 +560,7 @@ def test_certificates_that_are_not_there_are_a_failure_that_says_so(monkeypatch:
 def test_https_to_a_server_without_it_says_so():
     def answer_in_the_clear(listener: socket.socket) -> None:
         connection, _ = listener.accept()
-        with connection, suppress(ConnectionError):
+        with connection, suppress(OSError):
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             # Until the client has read it and gone: a close with something left unread would be a reset

@@ -26,11 +26,8 @@ PAGE_SIZE = 100
 SMALL = 8 * 1024 * 1024
 """Bytes up to which a file is small: of larger ones two are fetched at the same time, however many slots there are."""
 
-OVER_LIMIT = 200
-"""Status of a `Refused` that is over the limit of bytes: it was answered well, and not read."""
-
 _NEXT = re.compile(r'<([^>]*)>\s*(?:;[^,<]*?)?;\s*rel\s*=\s*"?next"?(?=\s*(?:[;,]|$))', re.IGNORECASE)
-_OWN_WORDS = re.compile(r"answered 404 \((?:\{|<\?xml|<Error)")
+_OWN_WORDS = ("{", "<?xml", "<Error")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -176,7 +173,7 @@ class GitLabClient:
             large: whether it may be longer than `SMALL`.
 
         Raises:
-            FetchError: it did not come; `Refused` with status 200 where it is over the limit of bytes.
+            FetchError: it did not come; `TooLarge` where it is over the limit of bytes.
         """
         path = self._address(f"projects/{project_id}/jobs/{job_id}/trace")
         if not large:
@@ -335,13 +332,13 @@ def is_of_project(error: Exception) -> bool:
     """Whether an error concerns a whole project: the token may not read its CI, or it is hidden."""
     if not isinstance(error, Refused):
         return False
-    return error.status == 403 or (error.status == 404 and "Project Not Found" in str(error))
+    return error.status == 403 or (error.status == 404 and "Project Not Found" in error.said)
 
 
 def is_gone(error: Refused) -> bool:
     """Whether GitLab, or the storage behind it, says of a single thing that it is no more. A 404 in other words than JSON or XML is
     a proxy's that does not find GitLab."""
-    return error.status == 404 and not is_of_project(error) and _OWN_WORDS.search(str(error)) is not None
+    return error.status == 404 and not is_of_project(error) and error.said.startswith(_OWN_WORDS)
 
 
 def by_hundreds(projects: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import Refused
+from bdc_pipeline.fetching.answers import Refused, TooLarge
 from bdc_pipeline.fetching.pool import Spawn, Stop
 from bdc_pipeline.sources.gitlab import logs, reports, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.client import SMALL, GitLabClient, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
 from bdc_pipeline.sources.gitlab.plan import CHECKED_LATE, Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.stored import StoredRows
@@ -164,11 +165,8 @@ class LogsStream(UnitsStream):
         if unit.size is not None and unit.size > self._most:
             return _unless_stored(unit, "too_large", unit.size)
         if (unit.size or 0) <= SMALL:
-            try:
+            with contextlib.suppress(TooLarge):
                 return self._log(unit, large=False)
-            except Refused as refused:
-                if refused.status != OVER_LIMIT:
-                    raise
         with self._large:
             return self._log(unit, large=True)
 
@@ -195,12 +193,15 @@ class LogsStream(UnitsStream):
     def _log(self, unit: Unit, *, large: bool) -> r.JobLog | Same | _Came:
         try:
             raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id, large=large))
-        except Refused as refused:
-            if is_gone(refused):
-                return self._kept(unit) if unit.stored else _without(unit, "missing", unit.size)
-            if refused.status != OVER_LIMIT or not large:
+        except TooLarge:
+            if not large:
                 raise
-            return _unless_stored(unit, "too_large", unit.size)
+            # where no artifact tells its size, it is known to be over the limit: a higher one asks for it again
+            return _unless_stored(unit, "too_large", unit.size or self._most + 1)
+        except Refused as refused:
+            if not is_gone(refused):
+                raise
+            return self._kept(unit) if unit.stored else _without(unit, "missing", unit.size)
         except Forbidden:
             return _unless_stored(unit, "forbidden", unit.size)
         return self._read(unit, raw)

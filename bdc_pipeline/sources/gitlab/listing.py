@@ -12,13 +12,13 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from bdc_pipeline.fetching.answers import BadAnswer, Refused
+from bdc_pipeline.fetching.answers import BadAnswer, Refused, TooLarge
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.archives import TAIL, Damaged, Directory, Entry, find_directory, read_entries
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import OVER_LIMIT, SMALL, Bytes, GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.client import SMALL, Bytes, GitLabClient, is_gone
 from bdc_pipeline.sources.gitlab.details import Forbidden, UnitsStream
 from bdc_pipeline.sources.gitlab.fetch import rejected
 from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
@@ -63,10 +63,12 @@ class ArchivesStream(UnitsStream):
                 return self._listing(unit)
             except Forbidden:
                 return _unless_listed(unit, "forbidden")
+            except TooLarge:
+                return _unless_listed(unit, "too_large")
             except Refused as refused:
-                if refused.status != OVER_LIMIT and not is_gone(refused):
+                if not is_gone(refused):
                     raise
-                return _unless_listed(unit, "gone" if is_gone(refused) else "too_large")
+                return _unless_listed(unit, "gone")
 
     def _listing(self, unit: Unit) -> list[Event]:
         stored_path = None

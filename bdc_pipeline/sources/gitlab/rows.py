@@ -225,7 +225,12 @@ class JobLog(msgspec.Struct, frozen=True):
         str | None,
         Meta(description="When GitLab was found to have it no more (UTC): erased or deleted; it is kept here"),
     ]
-    size: Annotated[int | None, Meta(description="Bytes of the log as GitLab has it")]
+    size: Annotated[
+        int | None,
+        Meta(
+            description="Bytes of the log as GitLab has it; at least so many where it is too_large and no artifact tells"
+        ),
+    ]
     sha256: Annotated[str | None, Meta(description="Hash of these bytes")]
     lines: Annotated[int | None, Meta(description="Lines")]
     invalid_bytes: Annotated[int | None, Meta(description="Places that are no UTF-8, shown as U+FFFD in the text")]
