@@ -49,14 +49,15 @@ class Stage:
         name: how it is called in messages and on the progress display.
         assets: their definition.
         partitions_def: their partitions; None for assets without.
-        keys: the partitions to materialize; dynamic ones are registered where they are new.
+        keys: the partitions to materialize, or what tells them once the stages before are done; dynamic ones are registered where
+            they are new.
         config: the configuration of their ops.
     """
 
     name: str
     assets: dg.AssetsDefinition
     partitions_def: dg.PartitionsDefinition[str] | None = None
-    keys: Sequence[str] = ()
+    keys: Sequence[str] | Callable[[], Sequence[str]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -203,7 +204,8 @@ def run_stages(
 def _run_stage(stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any]) -> list[Failure]:
     if stage.partitions_def is None:
         return _materialize(stage, instance, resources, {})
-    ranges = contiguous(_registered(stage.partitions_def, stage.keys, instance), stage.keys)
+    keys = stage.keys() if callable(stage.keys) else stage.keys
+    ranges = contiguous(_registered(stage.partitions_def, keys, instance), keys)
     return [
         failure
         for first, last in ranges

@@ -52,7 +52,8 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
     """Plans and fetches each stage, and tells what it cost; without Dagster, whose events are not what is measured."""
     sandbox.reset_stats()
     resource, stop = GitLabResource(workers=workers), Stop()
-    now, stored = text_of(dt.datetime.now(dt.UTC)), StoredRows(database)
+    at, stored = dt.datetime.now(dt.UTC), StoredRows(database)
+    now = text_of(at)
     made: list[tuple[str, Callable[[Any], Any], StreamOf]] = [
         (
             "projects",
@@ -66,7 +67,7 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
         ),
         (
             "jobs",
-            lambda c: planning.plan_jobs(c, days, force=False, workers=workers),
+            lambda c: planning.plan_jobs(c, days, force=False, workers=workers, now=at),
             lambda client, plan, n, s: JobsStream(client, plan, stored=stored, workers=n, stop=s),
         ),
         (
@@ -76,7 +77,7 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
         ),
         (
             "logs",
-            lambda c: planning.plan_logs(c, days, force=False),
+            lambda c: planning.plan_logs(c, days, force=False, now=at),
             lambda client, plan, n, s: LogsStream(
                 client, plan, stored=stored, most_bytes=100 * MB, now=now, workers=n, stop=s
             ),

@@ -84,6 +84,7 @@ class Pool:
         `ahead + workers` payloads are in memory when the consumer is slow.
     error_budget: how many tasks may fail before no further one is started; None for any number.
     fatal: an error of one of these types stops the rest at once (a refused token would fail every other task too).
+    implied: an error of one of these types spends nothing of the budget: it follows from one that was counted already.
     stop: when set, no task starts any more; those in flight have `grace` seconds to arrive.
     """
 
@@ -94,6 +95,7 @@ class Pool:
         ahead: int | None = None,
         error_budget: int | None = None,
         fatal: tuple[type[Exception], ...] = (),
+        implied: tuple[type[Exception], ...] = (),
         stop: Stop | None = None,
         grace: float = 3.0,
         name: str = "fetch",
@@ -106,6 +108,7 @@ class Pool:
         self.ahead = ahead if ahead is not None else 2 * workers
         self.error_budget = error_budget
         self.fatal = fatal
+        self.implied = implied
         self.stop = stop if stop is not None else Stop()
         self.grace = grace
         self.name = name
@@ -357,6 +360,8 @@ class _Run(Generic[T]):
             self._put(outcome)
 
     def _count_failure(self, task: Task[T], error: Exception) -> None:
+        if isinstance(error, self.pool.implied):
+            return
         self.failures += 1
         budget = self.pool.error_budget
         if isinstance(error, self.pool.fatal):

@@ -250,6 +250,12 @@ def test_more_failures_than_the_budget_stop_the_rest():
     assert left[0].reason == "Not tried, because 3 tasks had failed, which is more than the 2 allowed."
 
 
+def test_failures_that_follow_from_another_spend_nothing_of_the_budget():
+    tasks = [failing("first", ValueError("refused")), *(failing(str(n), LookupError("as the first")) for n in range(9))]
+    outcomes = list(Pool(1, error_budget=1, implied=(LookupError,)).run(tasks))
+    assert [type(outcome) for outcome in outcomes] == [Failed] * 10
+
+
 def test_a_budget_of_failures_may_be_used_up_to_the_last():
     tasks = [*(failing(str(n), ValueError("no")) for n in range(2)), returning("last")]
     assert not any(isinstance(outcome, NotTried) for outcome in Pool(1, error_budget=2).run(tasks))

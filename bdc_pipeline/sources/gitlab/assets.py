@@ -8,7 +8,7 @@ import datetime as dt
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -178,7 +178,13 @@ def plan_pipelines(
         asked = Asked(days, _now(), dt.timedelta(minutes=config.overlap_minutes), again)
         sweep = planning.Sweep(config.sweep, text_of(_now() - dt.timedelta(days=config.days)))
         plan = planning.plan_pipelines(
-            store.connection, config.wanted(), asked, force=config.force, limit=config.limit, sweep=sweep
+            store.connection,
+            config.wanted(),
+            asked,
+            force=config.force,
+            limit=config.limit,
+            sweep=sweep,
+            others=settings.gitlab().projects if config.projects else None,
         )
     _tell(context, plan.describe())
     return plan
@@ -220,7 +226,7 @@ class _Planning:
     days: Sequence[str]
     gitlab: GitLabResource
     config: GitLabSyncConfig
-    now: str
+    now: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -256,12 +262,23 @@ def _stage(
         days = sorted(context.partition_keys)
         with failing_clearly(), Store(sqlite_io_manager.path("gitlab"), t.SCHEMA) as store:
             gitlab.check()
-            plan = plan_of(_Planning(store.connection, days, gitlab, config, text_of(_now())))
-            # days of which the stage before has not got all are not complete here either
+            plan = plan_of(_Planning(store.connection, days, gitlab, config, _now()))
+            if config.projects:
+                plan = planning.of_projects(plan, store.connection, config.projects)
             states = ledger.partition_states(store.connection, upstream)
-        opened = tuple(day for day in days if day not in states or not states[day].complete)
-        limited = config.limit is not None
-        plan = planning.replaced(plan, open_days=() if limited else opened, limited=limited)
+            failed = planning.failed_lately(store.connection, tables[0])
+        # days of which the stage before has not got all are not complete here either
+        opened = {day for day in days if day not in states or not states[day].complete}
+        left = opened if config.limit is not None else set()
+        if config.projects:  # those of which nothing failed: other projects were not asked for
+            left |= {day for day in opened if day in states and not states[day].problem}
+        plan = replace(
+            plan,
+            open_days=tuple(sorted(opened - left)),
+            left_days=tuple(sorted(left.union(plan.left_days))),
+            limited=config.limit is not None,
+            failed=failed,
+        )
         _tell(context, plan.describe())
         return plan
 
@@ -295,7 +312,7 @@ gitlab_jobs = _stage(
     "jobs",
     t.PIPELINES,
     t.OF_JOBS,
-    lambda p: planning.plan_jobs(p.connection, p.days, force=p.config.force, workers=p.gitlab.threads),
+    lambda p: planning.plan_jobs(p.connection, p.days, force=p.config.force, workers=p.gitlab.threads, now=p.now),
     lambda f: JobsStream(
         f.client, f.plan, stored=f.stored, workers=f.gitlab.threads, stop=f.stop, caps=f.gitlab.caps[0]
     ),
@@ -307,7 +324,9 @@ gitlab_logs = _stage(
     "logs",
     t.JOBS,
     t.OF_LOGS,
-    lambda p: planning.plan_logs(p.connection, p.days, force=p.config.force, most_bytes=p.gitlab.most_log_bytes),
+    lambda p: planning.plan_logs(
+        p.connection, p.days, force=p.config.force, now=p.now, most_bytes=p.gitlab.most_log_bytes
+    ),
     lambda f: LogsStream(
         f.client,
         f.plan,
@@ -326,7 +345,7 @@ gitlab_tests = _stage(
     "tests",
     t.JOBS,
     t.OF_TESTS,
-    lambda p: planning.plan_tests(p.connection, p.days, force=p.config.force, now=p.now),
+    lambda p: planning.plan_tests(p.connection, p.days, force=p.config.force, now=text_of(p.now)),
     lambda f: TestsStream(
         f.client,
         f.plan,

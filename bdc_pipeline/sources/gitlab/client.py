@@ -328,11 +328,18 @@ def identity(row: Any) -> Any:
     return found if isinstance(found, (int, str)) else ("without an id", id(row))
 
 
+def is_forbidden(error: Refused) -> bool:
+    """Whether GitLab itself says that the token may not read something: its own words are JSON. A proxy or the storage behind GitLab
+    forbids in a page or in XML, and perhaps not the next time.
+    """
+    return error.status == 403 and error.said.startswith("{")
+
+
 def is_of_project(error: Exception) -> bool:
     """Whether an error concerns a whole project: the token may not read its CI, or it is hidden."""
     if not isinstance(error, Refused):
         return False
-    return error.status == 403 or (error.status == 404 and "Project Not Found" in error.said)
+    return is_forbidden(error) or (error.status == 404 and "Project Not Found" in error.said)
 
 
 def is_gone(error: Refused) -> bool:

@@ -1,6 +1,7 @@
 """`bdc-pipeline sync gitlab`: which days and stages a sync has, from the options that were given."""
 
 import datetime as dt
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +10,16 @@ from typing import Any
 
 from bdc_pipeline.running import Stage, run_stages
 from bdc_pipeline.sources.assembly import files_of, read_states
-from bdc_pipeline.sources.gitlab import assets
+from bdc_pipeline.sources.gitlab import assets, days
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.warehouse.drain import DrainOptions, Progress
 from bdc_pipeline.warehouse.io_manager import KEY
-from bdc_pipeline.warehouse.ledger import PartitionState, SyncReport
+from bdc_pipeline.warehouse.ledger import SyncReport
+from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline.warehouse.table import Table
 
 LOG = logging.getLogger("bdc_pipeline")
-
-FIRST_DAYS = 30
-"""Days that a first sync goes back where no range is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,12 @@ class GitLabSync:
         return not everything or bool(self.config.projects) or self.config.limit is not None
 
     @property
+    def stages(self) -> tuple[Table, ...]:
+        """The first table of each stage behind the pipelines that is asked for."""
+        chosen = {t.JOBS: True, t.TEST_REPORTS: self.tests, t.JOB_LOGS: self.logs, t.ARCHIVES: self.artifacts}
+        return tuple(table for table in days.LATER if chosen[table])
+
+    @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that the report speaks of."""
         more = (*t.OF_LOGS * self.logs, *t.OF_TESTS * self.tests, *t.OF_ARCHIVES * self.artifacts)
@@ -59,9 +64,16 @@ def sync(asked: GitLabSync, on_progress: Callable[[str, Progress], None], starte
         Interrupted: by Ctrl-C.
     """
     # said before anything is fetched: a file that cannot be used
-    states = read_states(asked.database, t.SCHEMA, (t.PIPELINES,))[t.PIPELINES.name]
-    keys = days_of(asked, states, dt.datetime.now(dt.UTC).date())
-    LOG.info("pipelines that changed from %s to %s", keys[0], keys[-1])
+    read_states(asked.database, t.SCHEMA, ())
+
+    @functools.cache
+    def keys() -> list[str]:
+        """The days, once the projects are known."""
+        with Store(asked.database, t.SCHEMA) as store:
+            file = days.covered(store.connection, asked.config.wanted(), asked.stages)
+        found = days_of(asked, file, dt.datetime.now(dt.UTC).date())
+        LOG.info("pipelines that changed from %s to %s", found[0], found[-1])
+        return found
 
     def resources(run_id: str, stage: str) -> Mapping[str, Any]:
         files = files_of(t.SCHEMA, asked.database, asked.drain, run_id, lambda progress: on_progress(stage, progress))
@@ -79,7 +91,7 @@ def sync(asked: GitLabSync, on_progress: Callable[[str, Progress], None], starte
     )
 
 
-def _stages(asked: GitLabSync, keys: Sequence[str]) -> list[Stage]:
+def _stages(asked: GitLabSync, keys: Callable[[], Sequence[str]]) -> list[Stage]:
     config = {"config": asked.config.model_dump()}
     stages = [Stage("projects", assets.gitlab_projects, config={"plan_projects": config})]
     # tests expire first, then logs go with cleanups, so they are fetched in this order
@@ -95,28 +107,12 @@ def _stages(asked: GitLabSync, keys: Sequence[str]) -> list[Stage]:
     return stages
 
 
-def days_of(asked: GitLabSync, states: Mapping[str, PartitionState], today: dt.date) -> list[str]:
-    """The days of a sync: those that were named; else from the first that is not over and complete, or 30 days back at first."""
+def days_of(asked: GitLabSync, file: days.Covered, today: dt.date) -> list[str]:
+    """The days of a sync: those that were named; else from the first that is not all there, or 30 days back at first."""
     if asked.partitions:
         return sorted(dict.fromkeys(asked.partitions))
     last = min(asked.last or today, today)
     first = asked.first or (
-        first_open(states, today) if asked.last is None else last - dt.timedelta(days=FIRST_DAYS - 1)
+        days.first_open(file, today) if asked.last is None else last - dt.timedelta(days=days.FIRST_DAYS - 1)
     )
     return [str(first + dt.timedelta(days=n)) for n in range((last - first).days + 1)]
-
-
-def first_open(states: Mapping[str, PartitionState], today: dt.date) -> dt.date:
-    """The first day that a sync without a range begins with.
-
-    The day of the last listing is open until it is listed after its end; an earlier one that is incomplete is tried again.
-    """
-    if not states:
-        return today - dt.timedelta(days=FIRST_DAYS - 1)
-    listed_after = {
-        day: state.complete and (state.verified_at or "") >= f"{dt.date.fromisoformat(day) + dt.timedelta(days=1)}T01"
-        for day, state in states.items()
-    }
-    open_days = [day for day, closed in listed_after.items() if not closed]
-    latest = max(states)
-    return min(dt.date.fromisoformat(min([*open_days, latest])), today)

@@ -17,10 +17,11 @@ from bdc_pipeline.sources.gitlab import logs, reports, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import SMALL, GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.client import SMALL, GitLabClient, is_forbidden, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
-from bdc_pipeline.sources.gitlab.plan import CHECKED_LATE, Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.stored import StoredRows
+from bdc_pipeline.sources.gitlab.windows import SETTLING
 from bdc_pipeline.warehouse.stream import Event, Rows, Same
 from bdc_pipeline.warehouse.table import Table
 
@@ -53,6 +54,7 @@ class UnitsStream(GitLabStream):
             stop=stop,
             limited=plan.limited,
             open_days=plan.open_days,
+            left_days=plan.left_days,
             caps=caps,
         )
         self.plan = plan
@@ -60,10 +62,13 @@ class UnitsStream(GitLabStream):
 
     def work(self) -> Iterator[Event]:
         """All units."""
-        self.count(self.tables[0], len(self.plan.units))
+        self.units = len(self.plan.units)
+        self.count(self.tables[0], self.units)
         for table in self.tables[1:]:
             self.count(table, None if self.plan.units else 0)
-        yield from self.round(self._task(unit) for unit in self.plan.units)
+        tasks = [self._task(unit) for unit in self.plan.units]
+        # those that failed last time at the end, lest they keep others from being tried each time
+        yield from self.round(sorted(tasks, key=lambda task: task.name in self.plan.failed))
 
     def _task(self, unit: Unit) -> UnitTask:
         def run(_: Spawn[Any]) -> Any:
@@ -89,7 +94,7 @@ class UnitsStream(GitLabStream):
         try:
             return request()
         except Refused as refused:
-            if refused.status != 403:
+            if not is_forbidden(refused):
                 raise
             if unit.project_id not in self._readable:
                 # raises where it is the project that is refused
@@ -248,7 +253,7 @@ class LogsStream(UnitsStream):
         return size < unit.size if unit.size is not None else self._is_young(unit)
 
     def _is_young(self, unit: Unit) -> bool:
-        return bool(unit.as_of) and values.shifted(unit.as_of, values.seconds(CHECKED_LATE)) > self._now
+        return bool(unit.as_of) and values.shifted(unit.as_of, SETTLING) > self._now
 
 
 def _unless_stored(unit: Unit, state: str, size: int | None) -> r.JobLog | Same:

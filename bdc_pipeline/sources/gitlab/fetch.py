@@ -25,6 +25,10 @@ COMMIT_SECONDS = 0.5
 """How long rows wait to be written. Few come at a time: a request brings one log, or the jobs of one pipeline."""
 
 
+TENTH = 10
+"""Where there are many units, a tenth of them may fail before the rest is not tried: of 50,000 logs some hundred may be lost for good."""
+
+
 class ProjectRefused(Exception):  # noqa: N818  (says what happened)
     """A unit that was not asked for, since its project has been refused."""
 
@@ -56,6 +60,7 @@ class GitLabStream:
         stop: ends it early.
         limited: an option has cut the units short, so that no day is complete.
         open_days: those whose pipelines are not all there.
+        left_days: those of which not all was asked for, so that they are not complete; that is no failure.
         caps: further limits on what is under way at once.
     """
 
@@ -72,6 +77,7 @@ class GitLabStream:
         stop: Stop,
         limited: bool = False,
         open_days: Sequence[str] = (),
+        left_days: Sequence[str] = (),
         caps: Caps | None = None,
     ) -> None:
         self.tables = tuple(tables)
@@ -79,9 +85,10 @@ class GitLabStream:
         self.client, self.days, self.names = client, tuple(days), names
         self.limited = limited
         self.caps = caps or Caps()
+        self.units = 0
         self.expected_rows: dict[str, int | None] = {table.name: 0 for table in tables}
         self._workers, self._stop = workers, stop
-        self._open_days = tuple(open_days)
+        self._open_days, self._left_days = tuple(open_days), frozenset(left_days)
         self._problems: dict[tuple[str, str], set[str]] = {}
         self._untried: dict[str, _Untried] = {}
         self._refused: dict[int, Exception] = {}
@@ -126,8 +133,9 @@ class GitLabStream:
         pool = Pool(
             self._workers,
             stop=self._stop,
-            error_budget=ERROR_BUDGET,
+            error_budget=max(ERROR_BUDGET, self.units // TENTH),
             fatal=FATAL,
+            implied=(ProjectRefused,),
             name="gitlab",
         )
         turns = Turns(tasks, self.caps, self._stop)
@@ -229,7 +237,8 @@ class GitLabStream:
             yield from self._checked(table, short if table is not main else set(), gone if table is main else ())
 
     def _checked(self, table: Table, short: set[str], gone: tuple[int, ...]) -> Iterator[Event]:
-        whole = tuple(day for day in self.days if day not in short)
+        rest = tuple(day for day in self.days if day in short or day in self._left_days)
+        whole = tuple(day for day in self.days if day not in rest)
         expected = self.expected_rows[table.name]
         if whole:
             yield Checked(
@@ -242,10 +251,17 @@ class GitLabStream:
                 gone=gone,
                 again=len(gone),
             )
-        if short:
+        if rest:
             # what is missing was told of the main table; this one is just not complete
-            left = tuple(sorted(short))
-            yield Checked(table, left, None if expected is None else 0 if whole else expected, full=False, limited=True)
+            yield Checked(
+                table,
+                rest,
+                None if expected is None else 0 if whole else expected,
+                full=False,
+                limited=True,
+                gone=() if whole else gone,
+                again=0 if whole else len(gone),
+            )
 
 
 def rejected(table: Table, day: str | None, key: tuple[int | str, ...], error: Exception, raw: str) -> Reject:

@@ -75,6 +75,7 @@ class JobsStream(GitLabStream):
             stop=stop,
             limited=plan.limited,
             open_days=plan.open_days,
+            left_days=plan.left_days,
             caps=caps,
         )
         self.plan = plan
@@ -131,10 +132,14 @@ class JobsStream(GitLabStream):
                 # says nothing of what else there is
                 self._by_pipeline(walk, spawn)
                 return []
-            is_behind, over = _behind(page.rows), page.next is None
+            is_behind = _behind(page.rows)
+            # a proxy may have taken the link of a full page away, so what such an end has not passed is asked for by itself
+            over = page.next is None and len(page.rows) < PAGE_SIZE
             done = [unit for unit in walk.units.values() if over or is_behind(unit)]
             brought = [one for unit in done for one in self._walked(walk, unit, spawn)]
-            if walk.units and page.next is not None:
+            if page.next is None:
+                self._by_pipeline(walk, spawn)
+            elif walk.units:
                 if walk.pages < walk.most:
                     spawn(self._walk(walk, page.next))
                 else:
@@ -179,12 +184,12 @@ class JobsStream(GitLabStream):
             artifacts += handed_in
         artifacts += self._not_listed(unit, artifacts)
         events: list[Event] = [
-            Rows(t.JOBS, records.with_retries(jobs), [unit.id]),
+            Rows(t.JOBS, records.with_retries(jobs)),
             Rows(t.ARTIFACTS, artifacts),
             *rejects,
         ]
         if not rejects:
-            done = r.PipelineJobs(unit.id, unit.project_id, unit.day, unit.as_of, len(jobs))
+            done = r.PipelineJobs(unit.id, unit.project_id, unit.day, unit.as_of, len(jobs), unit.settled)
             events.append(Rows(t.PIPELINE_JOBS, [done]))
         return _OfPipeline(events, total)
 

@@ -83,7 +83,7 @@ class ArchivesStream(UnitsStream):
             raw = f'{{"job": {unit.id}, "size": {unit.size or "null"}}}'
             return [
                 Rows(t.ARCHIVES, [_row(unit, "damaged", problem=str(damage))]),
-                rejected(t.ARCHIVES, unit.day, (unit.id, "directory"), damage, raw),
+                rejected(t.ARCHIVES, unit.day, (unit.id,), damage, raw),
             ]
         row = _row(unit, "listed", size=total, entries=entries, stored_path=stored_path)
         return [Rows(t.ARCHIVES, [row]), Rows(t.ARTIFACT_FILES, _files(unit, entries), [unit.id])]

@@ -105,6 +105,8 @@ class PipelinesStream(WholePipelines):
             self.problem(
                 f"project {name}", "it is not among the stored projects, so nothing was asked of it", self.days
             )
+        if self.plan.unlisted:
+            self.problem("projects", "their list did not come whole, so there may be more of them", self.days)
         changed = self._discover()
         self._lists = [*self._to_list(changed), *self._to_sweep()]
         one_by_one = [self.stored_one(number, window) for window in self.plan.windows for number in window.one_by_one]
@@ -274,9 +276,14 @@ class PipelinesStream(WholePipelines):
             self._came.update(listed.ids)
         if listed.same:
             yield Same(t.PIPELINES, listed.same)
+        if listed.rejects:
+            self._failed_projects.add(one.window.project_id)
         yield from listed.rejects
 
     def _take_whole(self, whole: Whole) -> Iterator[Event]:
+        if whole.rejects:
+            # its project is listed from the same moment on again, since nothing else would lead to it
+            self._failed_projects.add(whole.project_id)
         if whole.row is None:
             if whole.gone and whole.id in self.plan.held:
                 self._gone.append(whole.id)
@@ -284,10 +291,10 @@ class PipelinesStream(WholePipelines):
             return
         self._came.add(whole.row.id)
         row = whole.row
-        if row.id in self._unfollowed:
-            row = msgspec.structs.replace(row, detailed=False)
+        if row.id in self._unfollowed or whole.rejects:
+            row = msgspec.structs.replace(row, detailed=False)  # asked for again
         yield Rows(t.PIPELINES, [row])
-        yield Rows(t.BRIDGES, whole.bridges, [whole.row.id] if whole.row.detailed else [])
+        yield Rows(t.BRIDGES, whole.bridges)
         yield from whole.rejects
         self.count(t.BRIDGES, len(whole.bridges) + sum(reject.table is t.BRIDGES for reject in whole.rejects))
 
@@ -336,10 +343,18 @@ class PipelinesStream(WholePipelines):
                 of_list = (held.project_id, held.child) == (one.window.project_id, one.children)
                 # a list by time holds none without one
                 there = number in one.ids or number in self._came or (one.swept and held.updated_at is None)
-                if of_list and not there and held.day in one.window.full and self.claim(-number):
+                if of_list and not there and held.day in one.window.full and self._claim_again(number):
                     tasks.append(self.stored_one(number, one.window))
+        for window in self.plan.windows:
+            if window.project_id not in self._failed_projects:
+                left = [number for number in window.inside if number not in self._came and self._claim_again(number)]
+                tasks += [self.stored_one(number, window) for number in left]
         if tasks:
             yield from self.round(tasks)
+
+    def _claim_again(self, identifier: int) -> bool:
+        """Whether nobody has asked for a stored pipeline that no list brought; a list may have claimed it before it came short."""
+        return self.claim(-identifier)
 
     def _conclude(self) -> Iterator[Event]:
         """Judges the lists, and notes until when each project was listed."""

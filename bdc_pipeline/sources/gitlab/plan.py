@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.records import FINAL, as_of, is_alive
 from bdc_pipeline.sources.gitlab.sweep import CheckedDay, swept
-from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, by_keyset, is_closed, is_waiting, window_of
+from bdc_pipeline.sources.gitlab.windows import (
+    SETTLING,
+    Asked,
+    Held,
+    Window,
+    by_keyset,
+    is_closed,
+    is_waiting,
+    text_of,
+    window_of,
+)
 from bdc_pipeline.warehouse import ledger
+from bdc_pipeline.warehouse.table import Table
 
 USUAL_JOBS = 10.0
 """Jobs of a pipeline where none is stored yet to tell."""
-
-CHECKED_LATE = 3600
-"""Seconds after its end in which a job's log may still be on its way to the archive, so that a short one is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelinesPlan:
     """Which pipelines to list, and what is stored of them; `unknown` are projects that were named and are not stored, `swept` what
     is listed besides to find deleted ones, `checked` when each project's day was last compared, `with_children` the projects that have
-    ever had a child pipeline, `abroad` stored pipelines that are not over in projects that are not stored."""
+    ever had a child pipeline, `abroad` stored pipelines that are not over in projects that are not stored, `force` to fetch again what is
+    stored as it is listed, `unlisted` whether the list of projects is not all there, `left_days` those of which other
+    projects, that are not asked for this time, were never listed."""
 
     days: tuple[str, ...]
     windows: tuple[Window, ...]
@@ -35,6 +48,9 @@ class PipelinesPlan:
     checked: Mapping[tuple[int, str], str | None] = field(default_factory=dict)
     with_children: frozenset[int] = frozenset()
     abroad: tuple[int, ...] = ()
+    force: bool = False
+    unlisted: bool = False
+    left_days: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -49,7 +65,21 @@ class PipelinesPlan:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Something to fetch that belongs to a pipeline or a job."""
+    """Something to fetch that belongs to a pipeline or a job.
+
+    Args:
+        id: the pipeline's or the job's.
+        pipeline_id: the pipeline's.
+        project_id: the project's.
+        day: the partition.
+        as_of: of a pipeline, its state that is fetched; of a job, when it ended (UTC).
+        created_at: when a pipeline was made (UTC).
+        size: bytes of a log or an archive, as its artifact tells.
+        started: the pipeline has run.
+        stored: something of it is there that nothing must replace: jobs, a log, test cases, a listing.
+        expired: the reports are not listed any more, so that counts may be all that is left of the tests.
+        settled: the pipeline was over for so long that its logs are in the archive.
+    """
 
     id: int
     pipeline_id: int
@@ -61,19 +91,23 @@ class Unit:
     started: bool = False
     stored: bool = False
     expired: bool = False
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class UnitsPlan:
-    """What a stage fetches; `open_days` are those whose pipelines are not all there, `again` keys of rows to be marked."""
+    """What a stage fetches; `open_days` are those whose pipelines are not all there, `left_days` those of which not all is asked for, `again` keys of rows to be marked,
+    `failed` what failed in the last runs, by its name in messages."""
 
     days: tuple[str, ...]
     units: tuple[Unit, ...]
     open_days: tuple[str, ...] = ()
+    left_days: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     again: tuple[int, ...] = ()
     keyset: frozenset[int] = frozenset()
     limited: bool = False
+    failed: frozenset[str] = frozenset()
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -84,14 +118,20 @@ class UnitsPlan:
 
 
 def chosen_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tuple[dict[int, str], list[str]]:
-    """The stored projects that a sync is about, by id, and those that were named and are not stored."""
-    found_rows = connection.execute("SELECT id, path, asked_as FROM projects WHERE vanished_at IS NULL").fetchall()
-    known = {int(number): str(path or number) for number, path, _ in found_rows}
+    """The stored projects that a sync is about, by id, and those that were named and are not stored.
+
+    A project whose CI is switched off is none of them: GitLab answers 403 to all that could be asked.
+    """
+    found_rows = connection.execute(
+        "SELECT id, path, asked_as, coalesce(has_ci, 1) FROM projects WHERE vanished_at IS NULL"
+    ).fetchall()
+    known = {int(number): str(path or number) for number, path, _, _ in found_rows}
+    having = {int(number) for number, _, _, has_ci in found_rows if has_ci}
     if not wanted:
-        return known, []
-    by_name = {former.lower(): number for number, _, former in found_rows if former}
+        return {number: name for number, name in known.items() if number in having}, []
+    by_name = {former.lower(): number for number, _, former, _ in found_rows if former}
     by_name |= {name.lower(): number for number, name in known.items()} | {str(number): number for number in known}
-    found = {by_name[name.lower()] for name in wanted if name.lower() in by_name}
+    found = {by_name[name.lower()] for name in wanted if name.lower() in by_name} & having
     return {number: known[number] for number in sorted(found)}, [n for n in wanted if n.lower() not in by_name]
 
 
@@ -112,8 +152,19 @@ def plan_pipelines(
     force: bool,
     limit: int | None,
     sweep: Sweep | None = None,
+    others: Sequence[str] | None = None,
 ) -> PipelinesPlan:
-    """Decides what to list of each project."""
+    """Decides what to list of each project.
+
+    Args:
+        connection: to the file.
+        wanted: names of projects; () for all.
+        asked: days and times.
+        force: list and fetch all of the days.
+        limit: at most so many new or changed pipelines.
+        sweep: what to do about deleted pipelines.
+        others: what would be asked for were `wanted` not a part of it: a day that others lack is not complete; None where it is all.
+    """
     projects, unknown = chosen_projects(connection, wanted)
     listed: dict[int, dict[str, str]] = {}
     checked: dict[tuple[int, str], str | None] = {}
@@ -139,13 +190,42 @@ def plan_pipelines(
         for number, one in held.items()
         if one.project_id not in stored and one.detailed and is_waiting(one, asked.now)
     )
-    return PipelinesPlan(tuple(asked.days), kept, held, tuple(unknown), limit, lists, checked, with_children, abroad)
+    state = ledger.partition_states(connection, t.PROJECTS).get("")
+    return PipelinesPlan(
+        tuple(asked.days),
+        kept,
+        held,
+        tuple(unknown),
+        limit,
+        lists,
+        checked,
+        with_children,
+        abroad,
+        force,
+        unlisted=not wanted and (state is None or not state.complete),
+        left_days=_lacking(connection, projects, others, asked.days),
+    )
+
+
+def _lacking(
+    connection: sqlite3.Connection, projects: Mapping[int, str], others: Sequence[str] | None, days: Sequence[str]
+) -> tuple[str, ...]:
+    """The days on which a project besides those that are asked for was never listed."""
+    besides = set(chosen_projects(connection, others)[0]) - set(projects) if others is not None else set()
+    if not besides:
+        return ()
+    sql = (
+        "SELECT day, count(*) FROM project_days WHERE day BETWEEN ? AND ? AND project_id IN (SELECT value FROM json_each(?)) "
+        "GROUP BY day"
+    )
+    found = dict(connection.execute(sql, (*_range(days), msgspec.json.encode(sorted(besides)).decode())))
+    return tuple(day for day in days if found.get(day, 0) < len(besides))
 
 
 def _due(
     connection: sqlite3.Connection, projects: Mapping[int, str], asked: Asked, sweep: Sweep
 ) -> Iterator[CheckedDay]:
-    """The days outside of those that are asked for that are over, complete, hold pipelines, and were compared long ago."""
+    """The days outside of those that are asked for that are over for a project, hold pipelines of it, and were compared long ago."""
     sql = (
         "SELECT d.project_id, d.day, d.listed_at, coalesce(d.checked_at, d.listed_at) AS checked, "
         "sum(p.source IS NOT 'parent_pipeline'), sum(p.source IS 'parent_pipeline') "
@@ -153,21 +233,19 @@ def _due(
         "WHERE p.vanished_at IS NULL AND p.updated_at IS NOT NULL AND checked < ? AND d.day NOT BETWEEN ? AND ? "
         "GROUP BY d.project_id, d.day ORDER BY checked"
     )
-    states = ledger.partition_states(connection, t.PIPELINES)
     for project, day, listed, at, own, children in connection.execute(sql, (sweep.before, *_range(asked.days))):
-        if project in projects and day in states and states[day].complete and is_closed(day, listed, asked):
+        if project in projects and is_closed(day, listed, asked):
             yield CheckedDay(project, day, at, own, children)
 
 
 def _held(connection: sqlite3.Connection, first: str, lists: Sequence[Window]) -> dict[int, Held]:
     """The stored pipelines from a day on, all that are not over, and those of further lists."""
-    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     sql = (
         "SELECT id, project_id, day, updated_at, status, detailed, source IS 'parent_pipeline' FROM _pipelines "
         "WHERE vanished_at IS NULL AND "
     )
     chosen: list[tuple[str, tuple[Any, ...]]] = [
-        (f"(day >= ? OR status IS NULL OR status NOT IN ({final}))", (first,)),
+        (f"(day >= ? OR status IS NULL OR status NOT IN ({_FINAL}))", (first,)),
         *(("project_id = ? AND day BETWEEN ? AND ?", (one.project_id, *_range(one.days))) for one in lists),
     ]
     return {
@@ -180,27 +258,54 @@ def _held(connection: sqlite3.Connection, first: str, lists: Sequence[Window]) -
 # -- jobs ------------------------------------------------------------------------------------------------------
 
 
-def plan_jobs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, workers: int) -> UnitsPlan:
-    """The pipelines whose jobs are to be fetched: those that have changed since, and those that are still at work."""
+def plan_jobs(
+    connection: sqlite3.Connection, days: Sequence[str], *, force: bool, workers: int, now: dt.datetime
+) -> UnitsPlan:
+    """The pipelines whose jobs are to be fetched: those that have changed since, those that are still at work, and those whose jobs were
+    fetched within minutes of their end: artifacts that came after that move no time of change.
+
+    One whose configuration cannot be read has no jobs; its list is asked to say so.
+    """
     sql = (
-        "SELECT p.id, p.project_id, p.day, p.updated_at, p.status, p.created_at, p.started_at, p.duration, j.as_of "  # noqa: S608
+        "SELECT p.id, p.project_id, p.day, p.updated_at, p.status, p.created_at, p.started_at, p.duration, "  # noqa: S608
+        "coalesce(p.finished_at, p.updated_at, ''), j.as_of, coalesce(j.jobs, 0), coalesce(j.settled, 1) "
         "FROM _pipelines p LEFT JOIN pipeline_jobs j ON j.pipeline_id = p.id "
-        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND {_SEEN} AND ({_IN_RANGE}) ORDER BY p.id DESC"
+        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND {_SEEN} AND {_in_range('p.day', 'p.id')} ORDER BY p.id DESC"
     )
     units = []
-    for number, project, day, updated, status, created, started, duration, known in connection.execute(
-        sql, _range(days) * 2
-    ):
-        token = as_of(updated, status)
-        if force or known != token or is_alive(status):
-            began = started is not None or bool(duration)
+    before = text_of(now - SETTLING)
+    for (
+        number,
+        project,
+        day,
+        updated,
+        status,
+        created,
+        started,
+        duration,
+        ended,
+        known,
+        jobs,
+        settled,
+    ) in connection.execute(sql, _range(days) * 2):
+        token, over = as_of(updated, status), not is_alive(status) and ended <= before
+        if force or known != token or is_alive(status) or (over and not settled):
             units.append(
-                Unit(number, number, project, day, token, created or "", started=began, stored=known is not None)
+                Unit(
+                    id=number,
+                    pipeline_id=number,
+                    project_id=project,
+                    day=day,
+                    as_of=token,
+                    created_at=created or "",
+                    started=started is not None or bool(duration),
+                    stored=jobs > 0,
+                    settled=over,
+                )
             )
     counts: dict[int, int] = {}
     for unit in units:
         counts[unit.project_id] = counts.get(unit.project_id, 0) + 1
-    # what cannot be parsed has no jobs, and the list is asked to say so; it is one request
     return UnitsPlan(tuple(days), tuple(units), names=_names(connection), keyset=_keyset(connection, counts, workers))
 
 
@@ -212,52 +317,57 @@ def _keyset(connection: sqlite3.Connection, counts: Mapping[int, int], workers: 
 # -- logs, tests, archives -------------------------------------------------------------------------------------
 
 
-def plan_logs(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, most_bytes: int = 0) -> UnitsPlan:
+def plan_logs(
+    connection: sqlite3.Connection, days: Sequence[str], *, force: bool, now: dt.datetime, most_bytes: int = 0
+) -> UnitsPlan:
     """The jobs whose logs are to be fetched: over, started, not erased, and without a log that is final.
 
-    A stored log of a job that was erased since is marked. One that is shorter than it should be is asked for until GitLab has none
-    any more, and one that was over the limit once that is `most_bytes` or less.
+    A stored log of a job that was erased since is marked. One that is shorter than it should be is asked for, minutes after the job's
+    end, until GitLab has none any more, and one that was over the limit once that is `most_bytes` or less.
     """
-    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     sql = (
         "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, l.id, l.sha256 IS NOT NULL, "  # noqa: S608
-        "(l.state = 'partial' AND l.gone_at IS NULL) OR (l.state = 'too_large' AND l.size <= ?), coalesce(j.finished_at, '') "
+        "(l.state = 'partial' AND l.gone_at IS NULL AND coalesce(j.finished_at, '') <= ?) "
+        "OR (l.state = 'too_large' AND l.size <= ?), coalesce(j.finished_at, '') "
         "FROM jobs j LEFT JOIN job_logs l ON l.id = j.id "
         "LEFT JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'trace' AND a.listed "
-        f"WHERE j.day BETWEEN ? AND ? AND j.vanished_at IS NULL AND j.{_THERE} AND j.status IN ({final}) AND j.erased_at IS NULL "
+        f"WHERE {_in_range('j.day', 'j.pipeline_id')} AND j.vanished_at IS NULL AND j.{_THERE} AND j.status IN ({_FINAL}) "
+        "AND j.erased_at IS NULL "
         "AND j.started_at IS NOT NULL ORDER BY j.id DESC"
     )
     units = {}
     for number, pipeline, project, day, size, known, there, short, finished in connection.execute(
-        sql, (most_bytes, *_range(days))
+        sql, (text_of(now - SETTLING), most_bytes, *_range(days) * 2)
     ):
         if force or known is None or short:
             units[number] = Unit(number, pipeline, project, day, finished, size=size, stored=bool(there))
     erased = (
-        "SELECT id FROM job_logs WHERE day BETWEEN ? AND ? AND gone_at IS NULL "
+        f"SELECT id FROM job_logs WHERE {_in_range('day', 'pipeline_id')} AND gone_at IS NULL "  # noqa: S608
         "AND id IN (SELECT id FROM jobs WHERE erased_at IS NOT NULL)"
     )
-    gone = tuple(int(number) for (number,) in connection.execute(erased, _range(days)))
+    gone = tuple(int(number) for (number,) in connection.execute(erased, _range(days) * 2))
     return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection), again=gone)
 
 
 def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bool, now: str) -> UnitsPlan:
-    """The pipelines whose test reports are to be fetched: not at work any more, with reports or with reports that may have expired."""
+    """The pipelines whose test reports are to be fetched: not at work any more, with reports or with reports that may have expired.
+
+    Of what is stored, reports that have expired since are found when their pipeline changes.
+    """
     sql = (
         "SELECT p.id, p.project_id, p.day, j.as_of, p.status, t.as_of, t.state, "  # noqa: S608
         "EXISTS (SELECT 1 FROM artifacts a WHERE a.pipeline_id = p.id AND a.file_type = 'junit' AND a.listed), "
         "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ?) "
         "FROM _pipelines p JOIN pipeline_jobs j ON j.pipeline_id = p.id LEFT JOIN test_reports t ON t.pipeline_id = p.id "
-        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND p.day BETWEEN ? AND ? ORDER BY p.id DESC"
+        f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND {_in_range('p.day', 'p.id')} ORDER BY p.id DESC"
     )
     units = []
     for number, project, day, token, status, known, state, junit, expired in connection.execute(
-        sql, (now, *_range(days))
+        sql, (now, *_range(days) * 2)
     ):
         due = force or known != token
         if due and not is_alive(status) and (junit or expired):
             units.append(Unit(number, number, project, day, token, expired=not junit, stored=state == "stored"))
-    # of what is stored in the file, tests that expired since are found when their pipeline changes; they are kept
     return UnitsPlan(tuple(days), tuple(units), names=_names(connection))
 
 
@@ -266,7 +376,6 @@ def plan_archives(
 ) -> UnitsPlan:
     """The jobs whose archives are to be listed: over, with an archive, and not listed before; with `bytes_up_to` also those up to so
     many bytes that were listed and not stored."""
-    final = ", ".join(f"'{status}'" for status in sorted(FINAL))
     wanted = (
         "1"
         if force
@@ -275,13 +384,13 @@ def plan_archives(
     sql = (
         "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.state = 'listed' FROM jobs j "  # noqa: S608
         "JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'archive' AND a.listed "
-        f"LEFT JOIN archives c ON c.id = j.id WHERE j.day BETWEEN ? AND ? AND j.vanished_at IS NULL AND j.{_THERE} "
-        f"AND j.status IN ({final}) AND j.erased_at IS NULL AND ({wanted}) ORDER BY j.id DESC"
+        f"LEFT JOIN archives c ON c.id = j.id WHERE {_in_range('j.day', 'j.pipeline_id')} AND j.vanished_at IS NULL AND j.{_THERE} "
+        f"AND j.status IN ({_FINAL}) AND j.erased_at IS NULL AND ({wanted}) ORDER BY j.id DESC"
     )
     more = () if force else (-1 if bytes_up_to is None else bytes_up_to,)
     units = {
         number: Unit(number, pipeline, project, day, size=size, stored=bool(known))
-        for number, pipeline, project, day, size, known in connection.execute(sql, (*_range(days), *more))
+        for number, pipeline, project, day, size, known in connection.execute(sql, (*_range(days) * 2, *more))
     }
     return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection))
 
@@ -294,11 +403,17 @@ _THERE = "project_id NOT IN (SELECT id FROM projects WHERE vanished_at IS NOT NU
 # a pipeline of a project that is not stored, whose own page did not come: its row from the bridge is all that the token may see
 _SEEN = "(p.detailed OR p.project_id IN (SELECT id FROM projects))"
 
-# a pipeline that a bridge has started may lie in another day than its parent
-_IN_RANGE = (
-    "p.day BETWEEN ? AND ? OR p.id IN "
-    "(SELECT downstream_pipeline_id FROM bridges WHERE day BETWEEN ? AND ? AND downstream_pipeline_id IS NOT NULL)"
-)
+_FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
+
+
+def _in_range(day: str, pipeline: str) -> str:
+    """The condition that a row is of the days, or of a pipeline that a bridge of the days has started: that may lie in another day than
+    its parent. Binds the first and the last day twice.
+    """
+    return (
+        f"({day} BETWEEN ? AND ? OR {pipeline} IN (SELECT downstream_pipeline_id FROM bridges "  # noqa: S608
+        "WHERE day BETWEEN ? AND ? AND downstream_pipeline_id IS NOT NULL))"
+    )
 
 
 def _range(days: Sequence[str]) -> tuple[str, str]:
@@ -309,6 +424,18 @@ def _names(connection: sqlite3.Connection) -> dict[int, str]:
     return {int(number): str(path or number) for number, path in connection.execute("SELECT id, path FROM projects")}
 
 
-def replaced(plan: UnitsPlan, *, open_days: tuple[str, ...], limited: bool) -> UnitsPlan:
-    """A plan with what is known of its days."""
-    return replace(plan, open_days=open_days, limited=limited)
+def failed_lately(connection: sqlite3.Connection, table: Table) -> frozenset[str]:
+    """What failed in the last three runs, by its name in messages."""
+    sql = (
+        "SELECT DISTINCT unit FROM _run_failures WHERE table_name = ? "
+        "AND run_id IN (SELECT run_id FROM _runs ORDER BY rowid DESC LIMIT 3)"
+    )
+    return frozenset(str(unit) for (unit,) in connection.execute(sql, (table.name,)))
+
+
+def of_projects(plan: UnitsPlan, connection: sqlite3.Connection, wanted: Sequence[str]) -> UnitsPlan:
+    """What of a plan belongs to the projects that are named, or to none that is stored: a bridge has led there."""
+    chosen = set(chosen_projects(connection, wanted)[0])
+    other = plan.names.keys() - chosen
+    left = tuple(sorted({unit.day for unit in plan.units if unit.project_id in other}))
+    return replace(plan, units=tuple(unit for unit in plan.units if unit.project_id not in other), left_days=left)

@@ -6,12 +6,14 @@ A key that is missing is NULL, one that is unknown is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab.values import Malformed, flag, key_of, listed, moment, number, part, shown, text, whole
+
+Run = TypeVar("Run", r.Job, r.Bridge)
 
 FINAL = frozenset({"success", "failed", "canceled", "skipped"})
 BLOCKED = frozenset({"manual", "scheduled"})
@@ -45,6 +47,7 @@ def project(record: Any, asked_as: str | None = None) -> r.Project:
         default_branch=text(record, "default_branch"),
         visibility=text(record, "visibility"),
         archived=flag(record, "archived"),
+        has_ci=all(record.get(key) != "disabled" for key in ("builds_access_level", "repository_access_level")),
         topics=[str(topic) for topic in listed(record, "topics" if record.get("topics") is not None else "tag_list")],
         created_at=moment(record, "created_at"),
         last_activity_at=moment(record, "last_activity_at"),
@@ -102,7 +105,7 @@ def as_of(updated_at: str | None, status: str | None) -> str:
 
 
 def bridge(record: Any, of: r.Pipeline) -> r.Bridge:
-    """A trigger job of a pipeline.
+    """A trigger job of a pipeline; whether it was retried is found out later, among its pipeline's (see `with_retries`).
 
     Raises:
         Malformed: it cannot become a row.
@@ -117,6 +120,7 @@ def bridge(record: Any, of: r.Pipeline) -> r.Bridge:
         stage=text(record, "stage"),
         status=text(record, "status"),
         ref=text(record, "ref"),
+        retried=False,
         allow_failure=flag(record, "allow_failure"),
         failure_reason=text(record, "failure_reason"),
         created_at=moment(record, "created_at"),
@@ -183,8 +187,8 @@ def job(record: Any, project_id: int, day: str, pipeline_id: int | None = None) 
     )
 
 
-def with_retries(jobs: Iterable[r.Job]) -> list[r.Job]:
-    """A pipeline's jobs, with those marked of which a later run is there.
+def with_retries(jobs: Iterable[Run]) -> list[Run]:
+    """A pipeline's jobs or bridges, with those marked of which a later run is there.
 
     GitLab's REST tells retried jobs from others only by leaving them out. In one pipeline a name is unique among jobs that run,
     so the run with the highest id is the one that counts and all earlier ones were retried.

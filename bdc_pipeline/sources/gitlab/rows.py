@@ -58,6 +58,12 @@ class Project(msgspec.Struct, frozen=True):
     default_branch: Annotated[str | None, Meta(description="Its default branch")]
     visibility: Annotated[str | None, Meta(description="private, internal or public")]
     archived: Annotated[bool | None, Meta(description="Whether it is archived")]
+    has_ci: Annotated[
+        bool | None,
+        Meta(
+            description="0: CI or the repository is switched off, so that GitLab shows no pipelines and none are asked for"
+        ),
+    ]
     topics: Annotated[list[str], Meta(description="Its topics, a JSON list")]
     created_at: Created
     last_activity_at: Annotated[str | None, Meta(description="Its last activity as GitLab has it (UTC)")]
@@ -127,6 +133,7 @@ class Bridge(msgspec.Struct, frozen=True):
     stage: Stage
     status: Status
     ref: Ref
+    retried: Annotated[bool | None, Meta(description="1: a later run of the same name and stage is in the pipeline")]
     allow_failure: AllowFailure
     failure_reason: FailureReason
     created_at: Created
@@ -190,6 +197,12 @@ class PipelineJobs(msgspec.Struct, frozen=True):
     day: Day
     as_of: AsOf
     jobs: Annotated[int, Meta(description="Jobs that came, retried ones too")]
+    settled: Annotated[
+        bool | None,
+        Meta(
+            description="0: fetched within minutes of the pipeline's end, when logs were on their way to the archive; fetched again"
+        ),
+    ]
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -32,8 +32,9 @@ def _child(
     parent: str | None = None,
     indexes: tuple[tuple[str, ...], ...] = (),
     full_text: tuple[str, ...] = (),
+    transient: bool = False,
 ) -> Table:
-    """A table of what belongs to pipelines."""
+    """A table of what belongs to pipelines; `transient`: of a report that is replaced as a whole, however much shorter it is."""
     by_pipeline = () if key[0] == "pipeline_id" else (("pipeline_id",),)
     return Table(
         row,
@@ -43,16 +44,17 @@ def _child(
         indexes=(("day",), *by_pipeline, *indexes),
         parent=parent,
         full_text=full_text,
+        transient=transient,
     )
 
 
-BRIDGES = _child(r.Bridge, "bridges", "id", parent="pipeline_id", indexes=(("downstream_pipeline_id",),))
-JOBS = _child(r.Job, "jobs", "id", parent="pipeline_id", indexes=(("name",), ("project_id", "status")))
+BRIDGES = _child(r.Bridge, "bridges", "id", indexes=(("downstream_pipeline_id",),))
+JOBS = _child(r.Job, "jobs", "id", indexes=(("name",), ("project_id", "status")))
 PIPELINE_JOBS = _child(r.PipelineJobs, "pipeline_jobs", "pipeline_id")
 ARTIFACTS = _child(r.Artifact, "artifacts", "job_id", "file_type", "filename")
 JOB_LOGS = _child(r.JobLog, "job_logs", "id", full_text=("text",))
 TEST_REPORTS = _child(r.TestReport, "test_reports", "pipeline_id")
-TEST_SUITES = _child(r.TestSuite, "test_suites", "pipeline_id", "position", parent="pipeline_id")
+TEST_SUITES = _child(r.TestSuite, "test_suites", "pipeline_id", "position", parent="pipeline_id", transient=True)
 TEST_CASES = _child(
     r.TestCase,
     "test_cases",
@@ -61,12 +63,15 @@ TEST_CASES = _child(
     "position",
     parent="pipeline_id",
     indexes=(("project_id", "name"),),
+    transient=True,
 )
 EARLIER_OUTCOMES = _child(
     r.EarlierOutcome, "earlier_outcomes", "pipeline_id", "suite_name", "classname", "name", "status"
 )
 ARCHIVES = _child(r.Archive, "archives", "id")
-ARTIFACT_FILES = _child(r.ArtifactFile, "artifact_files", "job_id", "position", parent="job_id", indexes=(("path",),))
+ARTIFACT_FILES = _child(
+    r.ArtifactFile, "artifact_files", "job_id", "position", parent="job_id", indexes=(("path",),), transient=True
+)
 
 OF_PIPELINES = (PIPELINES, BRIDGES, PROJECT_DAYS)
 OF_JOBS = (JOBS, ARTIFACTS, PIPELINE_JOBS)
@@ -91,7 +96,16 @@ def _followed(column: str, when: str, of_child: str) -> Trigger:
     )
 
 
+# a server whose list leaves out bridges that were run again says so of none of them
+_RETRIED_BRIDGES = Trigger(
+    "_bridges_retried",
+    "CREATE TRIGGER _bridges_retried AFTER INSERT ON bridges BEGIN "
+    "UPDATE bridges SET retried = 1, last_updated = NEW.last_updated WHERE pipeline_id = NEW.pipeline_id AND id < NEW.id "
+    "AND name IS NEW.name AND stage IS NEW.stage AND NOT retried; END",
+)
+
 _TRIGGERS = (
+    _RETRIED_BRIDGES,
     # fetched once, logs and tests are not asked for again when their pipeline moves to another day
     _followed("day", "OLD.day IS NOT NEW.day", "day IS NOT NEW.day"),
     _followed("vanished_at", "OLD.vanished_at IS NOT NEW.vanished_at", "vanished_at IS OLD.vanished_at"),

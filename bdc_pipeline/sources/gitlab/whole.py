@@ -30,7 +30,8 @@ class Whole:
     row: r.Pipeline | None
     bridges: list[r.Bridge]
     rejects: list[Reject]
-    id: int = 0
+    id: int
+    project_id: int
     gone: bool = False
 
 
@@ -72,6 +73,7 @@ class WholePipelines(GitLabStream):
             workers=workers,
             stop=stop,
             limited=plan.limit is not None,
+            left_days=plan.left_days,
             caps=caps,
         )
         self.plan = plan
@@ -83,9 +85,14 @@ class WholePipelines(GitLabStream):
         self._paths: dict[str, int | None] = {}
 
     def known(self, row: r.Pipeline) -> bool:
-        """Whether a listed pipeline is stored as it is."""
+        """Whether a listed pipeline is stored as it is, and need not be fetched again."""
         held = self.plan.held.get(row.id)
-        return held is not None and held.detailed and (held.updated_at, held.status) == (row.updated_at, row.status)
+        return (
+            not self.plan.force
+            and held is not None
+            and held.detailed
+            and (held.updated_at, held.status) == (row.updated_at, row.status)
+        )
 
     def claim(self, identifier: int) -> bool:
         """Whether nobody else fetches a pipeline: lists overlap with what bridges lead to."""
@@ -147,7 +154,7 @@ class WholePipelines(GitLabStream):
             if halves.came < 2 or halves.failed:
                 return None
         if halves.page is None:
-            return Whole(None, [], [], row.id, gone=True)
+            return Whole(None, [], [], row.id, row.project_id, gone=True)
         return self._made(row.id, row.project_id, halves.page, halves.bridges, window, spawn)
 
     def _own_page(self, base: str, project: int) -> dict[str, Any] | None:
@@ -163,7 +170,7 @@ class WholePipelines(GitLabStream):
     def _bridges(self, base: str, project: int) -> list[Any]:
         """A pipeline's bridges; none where it is no more, which its own page tells."""
         try:
-            found, _ = self.asked(project, lambda: self.client.every(f"{base}/bridges", {}))
+            found, _ = self.asked(project, lambda: self.client.every(f"{base}/bridges", {"include_retried": "true"}))
         except Refused as refused:
             if not is_gone(refused):
                 raise
@@ -175,7 +182,7 @@ class WholePipelines(GitLabStream):
         base = _address(project, identifier)
         page = self._own_page(base, project)
         if page is None:
-            return Whole(None, [], [], identifier, gone=True)
+            return Whole(None, [], [], identifier, project, gone=True)
         return self._made(identifier, project, page, self._bridges(base, project), window, spawn)
 
     def _made(
@@ -188,7 +195,7 @@ class WholePipelines(GitLabStream):
             listed = self._basic.get(identifier)
             day = listed.day if listed is not None else None
             reject = rejected(t.PIPELINES, day, (identifier,), error, values.raw_of(page))
-            return Whole(self._unless_stored(listed), [], [reject], identifier)
+            return Whole(self._unless_stored(listed), [], [reject], identifier, project)
         found = [self._placed(one) for one in found]
         bridges, rejects = [], []
         for one in found:
@@ -197,7 +204,7 @@ class WholePipelines(GitLabStream):
             except values.Malformed as error:
                 rejects.append(rejected_record(t.BRIDGES, row.day, one, error))
         self._follow(found, row, window, spawn)
-        return Whole(row, bridges, rejects, identifier)
+        return Whole(row, records.with_retries(bridges), rejects, identifier, project)
 
     def _unless_stored(self, row: r.Pipeline | None) -> r.Pipeline | None:
         """What a list or a bridge says of a pipeline, where its own page has not said more of it before."""
@@ -269,7 +276,7 @@ class WholePipelines(GitLabStream):
             except Refused as refused:
                 if refused.status not in {403, 404}:
                     raise
-            return Whole(self._unless_stored(self._basic.get(identifier)), [], [], identifier)
+            return Whole(self._unless_stored(self._basic.get(identifier)), [], [], identifier, project)
 
         return UnitTask(name, run, project, (day,), identifier)
 

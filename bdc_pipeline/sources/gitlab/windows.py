@@ -13,6 +13,10 @@ from bdc_pipeline.sources.gitlab.records import BLOCKED, is_alive
 
 PAGE = 100
 
+SETTLING = dt.timedelta(minutes=10)
+"""After the end of a job its log is moved to the archive: two minutes after, says GitLab's `ARCHIVE_TRACES_IN`. What was fetched sooner is
+fetched once more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -38,6 +42,7 @@ class Window:
         before: until when (UTC); None for now.
         full: the days of `days` that are listed from beginning to end, so that what does not come of them is gone or has moved.
         one_by_one: stored pipelines that are not over and lie outside; asked for by their ids.
+        inside: those that lie inside; asked for by their ids where no list brings them. GitLab before 17.0 lists no child pipelines.
         probed: GraphQL may tell that nothing has changed, and nothing is listed then.
         own: the list is asked for whatever GraphQL says: something stored in it is not over.
         children: so is the list of child pipelines.
@@ -50,6 +55,7 @@ class Window:
     before: str | None
     full: frozenset[str] = frozenset()
     one_by_one: tuple[int, ...] = ()
+    inside: tuple[int, ...] = ()
     probed: bool = False
     own: bool = False
     children: bool = False
@@ -98,7 +104,7 @@ def window_of(
     *,
     force: bool = False,
 ) -> Window | None:
-    """What to list of a project; None where all its days are closed and nothing stored is not over.
+    """What to list of a project; None where all its days are closed: what is not over then is the business of the day it lies in.
 
     Args:
         project_id: the project's.
@@ -124,7 +130,11 @@ def window_of(
     covered = frozenset(day for day in days if start_of(day) >= since)
     # just after midnight a day that was listed before lies within the overlap: that is no reason to compare it again
     full = covered if any(force or day not in listed or day in asked.in_full for day in covered) else frozenset()
-    inside = [one for number, one in waiting.items() if number not in one_by_one]
+    inside = {
+        number: one
+        for number, one in waiting.items()
+        if number not in one_by_one and (before is None or (one.updated_at or "") < before)
+    }
     probed = not full.intersection(opened) and before is None
     return Window(
         project_id=project_id,
@@ -134,9 +144,10 @@ def window_of(
         before=before,
         full=full,
         one_by_one=tuple(sorted(one_by_one)),
+        inside=tuple(sorted(inside)),
         probed=probed,
-        own=not probed or any(not one.child for one in inside),
-        children=not probed or any(one.child for one in inside),
+        own=not probed or any(not one.child for one in inside.values()),
+        children=not probed or any(one.child for one in inside.values()),
     )
 
 

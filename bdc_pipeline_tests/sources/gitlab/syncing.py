@@ -76,6 +76,11 @@ class Copy:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(sql, values).fetchall()
 
+    def execute(self, sql: str, *values: Any) -> None:
+        """Changes the file: what time would have done, or somebody by hand."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(sql, values)
+
     def one(self, sql: str, *values: Any) -> Any:
         """The one value of the one row."""
         [(value,)] = self.query(sql, *values)

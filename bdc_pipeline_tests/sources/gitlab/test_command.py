@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from click.testing import CliRunner
 from bdc_pipeline import settings
 from bdc_pipeline.cli import main
 from bdc_pipeline.commands.outcome import LOG
-from bdc_pipeline.sources.gitlab.command import first_open
-from bdc_pipeline.warehouse.ledger import PartitionState
 from bdc_pipeline_tests.sources.gitlab.syncing import copying_few_days
 
 
@@ -131,25 +128,3 @@ def test_help_imports_neither_dagster_nor_requests() -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "[]"
-
-
-def state(verified_at: str | None, *, complete: bool = True) -> PartitionState:
-    return PartitionState(complete, None, verified_at, None, None, None, 0, None)
-
-
-@pytest.mark.parametrize(
-    ("states", "first"),
-    [
-        ({}, "2026-05-03"),
-        ({"2026-05-31": state("2026-05-31T10:00:00.000Z")}, "2026-05-31"),
-        (
-            {"2026-05-30": state("2026-06-01T10:00:00.000Z"), "2026-05-31": state("2026-06-01T10:00:00.000Z")},
-            "2026-05-31",
-        ),
-        ({"2026-05-20": state(None, complete=False), "2026-05-31": state("2026-06-01T10:00:00.000Z")}, "2026-05-20"),
-    ],
-)
-def test_a_sync_without_a_range_goes_on_from_the_first_day_that_is_open(
-    states: dict[str, PartitionState], first: str
-) -> None:
-    assert first_open(states, dt.date(2026, 6, 1)) == dt.date.fromisoformat(first)

@@ -200,10 +200,15 @@ def test_an_empty_log_of_a_job_that_ended_just_now_is_asked_for_again(copy: Copy
     copy.sync_all(**ONLY_LOGS)
     made = copy.api.change("run", project=101, jobs=1)
     [job] = made["jobs"]
-    copy.api.change("update", entity="Job", id=job, columns={"artifacts": []})
+    just_now = dt.datetime.now(dt.UTC).isoformat()
+    copy.api.change("update", entity="Job", id=job, columns={"artifacts": [], "finished_at": just_now})
     copy.sandbox.configure(faults=[f"shrunken@job {job} trace"])
     copy.sync_new(**ONLY_LOGS)
     copy.sandbox.configure(faults=[])
+    copy.sandbox.reset_stats()
+    copy.sync_new(**ONLY_LOGS)
+    assert "trace" not in copy.topics()  # not at every turn: minutes after its end
+    copy.execute("UPDATE jobs SET finished_at = '2026-06-01T00:00:00.000Z' WHERE id = ?", job)
     report = copy.sync_new(**ONLY_LOGS)
     assert report.complete, errors_of(report)
     assert copy.one("SELECT size FROM job_logs WHERE id = ?", job) > 0
