@@ -34,10 +34,10 @@ from bdc_pipeline.sources.gitlab.listing import ArchivesStream
 from bdc_pipeline.sources.gitlab.pipelines import PipelinesStream
 from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
 from bdc_pipeline.sources.gitlab.resource import MB, GitLabResource
-from bdc_pipeline.sources.gitlab.stored import StoredRows
 from bdc_pipeline.sources.gitlab.windows import Asked, text_of
 from bdc_pipeline.warehouse.drain import DrainOptions, drain
 from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.stored_rows import StoredRows
 
 FIRST, LAST = dt.date(2026, 4, 15), dt.date(2026, 6, 2)
 

@@ -1,8 +1,8 @@
 """The APIs served on loopback from generated data, with latency, limits and faults on demand.
 
-`options.py` says what can be asked for, `frame.py` is what all sources share, `server.py` runs it, `handle.py` holds it from
-tests and benchmarks, `command.py` is its command line. Each source is a subpackage. Nothing else in the project imports this
-one but the command line, tests and benchmarks.
+`options.py` says what can be asked for, `frame.py` and `acting.py` are what all sources share, `server.py` runs it, `handle.py`
+holds it from tests and benchmarks, `command.py` is its command line. Each source is a subpackage. Nothing else in the project
+imports this one but the command line, tests and benchmarks.
 """
 
 from bdc_pipeline.sandbox.command import command

@@ -60,6 +60,11 @@ class Column:
     encode: Callable[[Any], Scalar] | None = None
 
     @property
+    def is_json(self) -> bool:
+        """Whether its values are stored as JSON: those of lists and dicts."""
+        return self.encode is _encode_json
+
+    @property
     def ddl(self) -> str:
         """The column's line in CREATE TABLE or ADD COLUMN."""
         text = f"{quoted(self.name)} {self.type}"

@@ -1,35 +1,31 @@
 """Dagster's way into and out of the files: the one module of the warehouse that imports Dagster.
 
 An asset's op returns a stream (see `stream.py`) or a DataFrame; this I/O manager drains it into the source's file,
-tells Dagster what came of it, and marks as materialized just those partitions that are complete.
+tells Dagster what came of it, and marks as materialized just those partitions that are complete. How DataFrames become rows
+and back belongs to `frames.py`, how an interrupt is held off to `interruption.py`.
 """
 
-import operator
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import msgspec
-import numpy as np
 import pandas as pd
 
 from bdc_pipeline import settings
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
+from bdc_pipeline.warehouse.frames import ColumnError, DataFrameStream, load
+from bdc_pipeline.warehouse.interruption import interruptibly
 from bdc_pipeline.warehouse.schema import Schema
-from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import Store, StoreError
-from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Reject, Rows, Stream
+from bdc_pipeline.warehouse.stream import Reject, Stream
 from bdc_pipeline.warehouse.table import Table
 
 KEY = "sqlite_io_manager"
 """The resource key that assets name."""
-
-STOP_SECONDS = 4.5
-"""How long a stop waits for what has arrived to be committed."""
 
 PROGRESS_SECONDS = 10.0
 """How often a drain writes a line to the run's log."""
@@ -89,8 +85,8 @@ class SQLiteIOManager(dg.IOManager):
         """Writes an output.
 
         Raises:
-            dagster.Failure: the file cannot be written, or not all partitions are complete; the complete ones are
-                materialized, and what came of the others is stored.
+            dagster.Failure: the file cannot be written, a DataFrame's columns are not the table's, or not all partitions
+                are complete; the complete ones are materialized, and what came of the others is stored.
         """
         if isinstance(obj, Sibling):
             if obj.stream.drained is None:
@@ -106,7 +102,7 @@ class SQLiteIOManager(dg.IOManager):
         keys = list(context.asset_partition_keys) if context.has_asset_partitions else None
         try:
             drained = self._drain(context, stream, keys)
-        except StoreError as error:
+        except (StoreError, ColumnError) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         stream.drained = drained
         if self._all_complete(stream, keys, drained):
@@ -211,40 +207,6 @@ class SQLiteIOManager(dg.IOManager):
             raise dg.Failure(str(error.args[0]), allow_retries=False) from error
 
 
-def load(
-    store: Store,
-    table: Table,
-    partitions: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-    *,
-    include_vanished: bool = False,
-) -> pd.DataFrame:
-    """A table's rows as a DataFrame, limited to partitions and columns, sorted by key.
-
-    Raises:
-        KeyError: the table has no such column.
-    """
-    present = [str(row[1]) for row in store.connection.execute(f"PRAGMA table_info({quoted(table.name)})")]
-    if missing := [column for column in columns or () if column not in present]:
-        raise KeyError(f"{table.name} has no column {', '.join(missing)}; it has {', '.join(present)}.")
-    names = list(columns or present)
-    # the key comes along to sort by: chunks of partitions come in any order
-    selected = ", ".join(map(quoted, (*names, *table.key)))
-    vanished = "" if include_vanished else " AND vanished_at IS NULL"
-    rows: list[tuple[Any, ...]] = []
-    # by chunks: a statement binds 32,766 values at most
-    groups: list[Sequence[str] | None] = (
-        [None] if partitions is None else [partitions[i : i + 200] for i in range(0, len(partitions), 200)]
-    )
-    for group in groups:
-        where, values = table.where(group)
-        rows += store.connection.execute(f"SELECT {selected} FROM {quoted(table.name)} WHERE {where}{vanished}", values)
-    rows.sort(key=operator.itemgetter(slice(len(names), None)))
-    # one DataFrame of all: of parts, an empty one would change the types of the others
-    frame = pd.DataFrame.from_records(rows, columns=[*names, *table.key], coerce_float=True)
-    return frame.iloc[:, : len(names)]
-
-
 # -- what the UI shows -----------------------------------------------------------------------------------------
 
 
@@ -322,115 +284,6 @@ def _logged(context: dg.OutputContext) -> OnProgress:
         context.log.info(text)
 
     return log
-
-
-def interruptibly(work: Callable[[], Drained], stop: Callable[[str], None]) -> Drained:
-    """Runs a drain in a thread of its own, so that Ctrl-C or a terminated run cannot hit a transaction.
-
-    Python delivers signals to the main thread between any two of its instructions. There they find a wait; the drain
-    is asked to stop and has seconds to commit what arrived.
-    """
-    done = threading.Event()
-    result: list[Drained] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            result.append(work())
-        except BaseException as error:  # noqa: BLE001  (raised again by the caller's thread)
-            errors.append(error)
-        finally:
-            done.set()
-
-    thread = threading.Thread(target=run, name="drain", daemon=True)
-    try:
-        thread.start()
-        while not done.wait(0.5):
-            pass
-    except BaseException:
-        stop("interrupted")
-        done.wait(STOP_SECONDS)
-        raise
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0]
-
-
-# -- DataFrames ------------------------------------------------------------------------------------------------
-
-
-class DataFrameStream:
-    """A DataFrame as a stream: all rows of the partitions that it is for."""
-
-    def __init__(self, schema: Schema, table: Table, frame: pd.DataFrame, partitions: tuple[str, ...]) -> None:
-        self.schema = schema
-        self.tables: tuple[Table, ...] = (table,)
-        self.drained: Drained | None = None
-        self._table, self._frame, self._partitions = table, frame, partitions
-
-    def __iter__(self) -> Iterator[Event]:
-        table = self._table
-        names = [column.name for column in table.columns if column.name in self._frame.columns]
-        if unknown := [str(name) for name in self._frame.columns if name not in names]:
-            raise dg.Failure(
-                f"The DataFrame for {table.name} has columns that the table does not: {', '.join(unknown)}.",
-                allow_retries=False,
-            )
-        if len(set(self._frame.columns)) < len(self._frame.columns):
-            twice = ", ".join(name for name in names if list(self._frame.columns).count(name) > 1)
-            raise dg.Failure(
-                f"The DataFrame for {table.name} has columns more than once: {twice}.", allow_retries=False
-            )
-        counts: dict[str | None, int] = dict.fromkeys(self._partitions or (None,), 0)
-        # column by column and tolist(): SQLite would keep numpy's integers and booleans as blobs
-        columns = [self._frame[name].tolist() for name in names]
-        rows: dict[Any, msgspec.Struct] = {}
-        rejects: dict[str, Reject] = {}
-        for values in zip(*columns, strict=True):
-            record = {name: _plain(value) for name, value in zip(names, values, strict=True)}
-            try:
-                row = msgspec.convert(record, table.row, strict=False)
-                partition = self._partition(row, counts)
-            except (msgspec.ValidationError, ValueError) as error:
-                reject = Reject(table, None, (), str(error), repr(record))
-                rejects[reject.raw] = reject
-                continue
-            key = table.key_of(row)
-            counts[partition] += key not in rows
-            rows[key] = row
-        yield Rows(table, list(rows.values()))
-        yield from rejects.values()
-        for partition, count in counts.items():
-            yield Checked(table, (partition,), count + (len(rejects) if partition is None else 0), full=True)
-
-    def _partition(self, row: msgspec.Struct, counts: Mapping[str | None, int]) -> str | None:
-        partitioning = self._table.partitioning
-        if partitioning is None or not self._partitions:
-            return None
-        key = partitioning.key_of(getattr(row, partitioning.column))
-        if key not in counts:
-            raise ValueError(f"it belongs to the partition {key}, which this run is not for")
-        return key
-
-    def stop(self, reason: str) -> None:
-        """Nothing to stop: all is here."""
-
-    def effort(self) -> Effort:
-        """Nothing was fetched."""
-        return Effort()
-
-
-def _plain(value: Any) -> Any:
-    """None for what pandas takes for missing; timestamps as datetimes, numpy's values as Python's."""
-    if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime(warn=False)
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return None
-    # `tolist()` leaves those in a column of objects as they are
-    if isinstance(value, np.datetime64):
-        return pd.Timestamp(value).to_pydatetime(warn=False)
-    return value.item() if isinstance(value, np.generic) else value
 
 
 # -- the resource ----------------------------------------------------------------------------------------------

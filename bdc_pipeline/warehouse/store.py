@@ -20,6 +20,7 @@ import msgspec
 
 from bdc_pipeline.warehouse.columns import RAW_HASH
 from bdc_pipeline.warehouse.fingerprints import Fingerprints
+from bdc_pipeline.warehouse.ledger_schema import DDL
 from bdc_pipeline.warehouse.migration import StoreError, pending_statements
 from bdc_pipeline.warehouse.partitioning import ByValue
 from bdc_pipeline.warehouse.schema import Schema
@@ -182,10 +183,8 @@ class Store:
 
     def _migrate(self) -> None:
         """Creates what is missing, adds columns that are new, refuses anything else."""
-        from bdc_pipeline.warehouse import ledger  # noqa: PLC0415  (the ledger's functions take a Store)
-
         # before the first write of any kind: a file that is refused stays as it was, its journal mode too
-        pending = pending_statements(self.connection, self.path, self.schema, ledger.DDL)
+        pending = pending_statements(self.connection, self.path, self.schema, DDL)
         self._use_wal()
         # WAL with NORMAL: a killed process loses nothing that it committed; a power cut may lose the last commits, never the file
         self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -193,11 +192,9 @@ class Store:
             self._bring_up_to_date()
 
     def _bring_up_to_date(self) -> None:
-        from bdc_pipeline.warehouse import ledger  # noqa: PLC0415  (as above)
-
         with self.transaction() as connection:
             # asked under the lock: another process may have done it meanwhile
-            for statement in pending_statements(connection, self.path, self.schema, ledger.DDL):
+            for statement in pending_statements(connection, self.path, self.schema, DDL):
                 connection.execute(statement)
 
     def drop_indexes(self) -> None:

@@ -190,6 +190,15 @@ class Effort:
             self.ideal + other.ideal,
         )
 
+    def __sub__(self, other: Effort) -> Effort:
+        return Effort(
+            self.requests - other.requests,
+            self.retries - other.retries,
+            self.bytes - other.bytes,
+            self.seconds - other.seconds,
+            self.ideal - other.ideal,
+        )
+
     def beforehand(self) -> Effort:
         """The same as part of what is measured later: it counts, but is no part of how that time was used."""
         return Effort(self.requests, self.retries, self.bytes, self.seconds)

@@ -1,7 +1,5 @@
 """Streams and DataFrames on their way through Dagster into a file, and back out."""
 
-import datetime as dt
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,27 +13,16 @@ import pandas as pd
 import pytest
 
 from bdc_pipeline.warehouse import io_manager
-from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress
-from bdc_pipeline.warehouse.io_manager import (
-    KEY,
-    Sibling,
-    SQLiteIOManager,
-    column_schema,
-    interruptibly,
-    load,
-    sqlite_io_manager,
-)
-from bdc_pipeline.warehouse.partitioning import ByValue
-from bdc_pipeline.warehouse.schema import Schema
-from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.stream import Effort, Event, Rows
-from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline.warehouse.drain import DrainOptions, Progress
+from bdc_pipeline.warehouse.io_manager import KEY, Sibling, SQLiteIOManager, column_schema, sqlite_io_manager
+from bdc_pipeline.warehouse.stream import Effort, Event
+from bdc_pipeline_tests.warehouse.guests import GUESTS
+from bdc_pipeline_tests.warehouse.interrupts import interrupt_when
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
     NOTES,
     SHOP,
     TAGS,
-    Item,
     Shop,
     Told,
     items,
@@ -49,22 +36,6 @@ from bdc_pipeline_tests.warehouse.shop import (
 BLOCKS = dg.StaticPartitionsDefinition(["0-9", "10-19", "20-29"])
 
 RANGE = {"dagster/asset_partition_range_start": "0-9", "dagster/asset_partition_range_end": "20-29"}
-
-
-class Visit(msgspec.Struct, frozen=True):
-    """Somebody came."""
-
-    id: int
-    town: str
-    at: dt.datetime | None = None
-    paid: bool | None = None
-    score: float | None = None
-    guests: int | None = None
-
-
-VISITS = Table(Visit, "visits")
-BY_TOWN = Table(Visit, "by_town", partitioning=ByValue("town"))
-GUESTS = Schema("guests", (VISITS, BY_TOWN))
 
 
 @pytest.fixture
@@ -499,69 +470,6 @@ def test_numpy_values_of_a_dataframe_become_sql_values(shop: Shop) -> None:
     assert visits(shop, kinds)[0] == ("integer", "text", "integer", "real", "integer")
 
 
-def test_numpy_values_in_a_column_of_objects_become_sql_values_too(shop: Shop) -> None:
-    frame = pd.DataFrame(
-        {
-            "id": pd.Series([np.int64(1), 2], dtype=object),
-            "town": pd.Series([np.str_("Aarhus"), "Odense"], dtype=object),
-            "paid": pd.Series([np.bool_(True), None], dtype=object),
-            "score": pd.Series([np.float32(0.5), np.float64("nan")], dtype=object),
-            "at": pd.Series([np.datetime64("NaT", "ns"), None], dtype=object),
-        }
-    )
-    write(shop, frame, "guests", "visits")
-    assert visits(shop, "id, town, paid, score, at") == [(1, "Aarhus", 1, 0.5, None), (2, "Odense", None, None, None)]
-
-
-@pytest.mark.parametrize(
-    "gap", [None, float("nan"), np.nan, pd.NA, pd.NaT, np.float32("nan")], ids=["None", "nan", "np", "NA", "NaT", "f32"]
-)
-def test_whatever_pandas_takes_for_missing_is_null(shop: Shop, gap: Any) -> None:
-    frame = pd.DataFrame({"id": [1], "town": ["Ribe"]})
-    for name in ("at", "paid", "score", "guests"):
-        frame[name] = pd.Series([gap], dtype=object)
-    write(shop, frame, "guests", "visits")
-    assert visits(shop, "at, paid, score, guests") == [(None, None, None, None)]
-
-
-def test_gaps_in_typed_columns_are_null_and_do_not_change_their_neighbours(shop: Shop) -> None:
-    frame = pd.DataFrame(
-        {
-            "id": [1, 2],
-            "town": ["Ribe", "Ribe"],
-            "guests": [7, None],  # pandas makes floats of these
-            "paid": pd.array([True, None], dtype="boolean"),
-            "score": pd.array([None, 1], dtype="Float64"),
-            "at": pd.to_datetime(["2026-01-31T23:30:00-02:00", None], utc=True),
-        }
-    )
-    write(shop, frame, "guests", "visits")
-    assert visits(shop, "guests, paid, score, at") == [
-        (7, 1, None, "2026-02-01T01:30:00Z"),
-        (None, None, 1.0, None),
-    ]
-
-
-def test_a_timestamp_is_stored_in_utc_and_its_nanoseconds_do_not_matter(shop: Shop) -> None:
-    moments = [
-        pd.Timestamp("2026-06-30 23:30:00.123456789", tz="America/Chicago"),
-        dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone(dt.timedelta(hours=2))),
-    ]
-    frame = pd.DataFrame({"id": [1, 2], "town": ["Ribe", "Ribe"], "at": pd.Series(moments, dtype=object)})
-    write(shop, frame, "guests", "visits")
-    assert visits(shop, "at") == [("2026-07-01T04:30:00Z",), ("2026-01-01T10:00:00Z",)]
-
-
-def test_a_timestamp_without_a_zone_is_a_rejected_record(shop: Shop) -> None:
-    frame = pd.DataFrame(
-        {"id": [1, 2], "town": ["Ribe", "Ribe"], "at": [pd.Timestamp("2026-01-01"), pd.NaT]},
-    )
-    with pytest.raises(dg.Failure, match="1 rejected"):
-        write(shop, frame, "guests", "visits")
-    assert visits(shop, "id") == [(2,)]
-    assert "has no time zone" in shop.one("SELECT reason FROM _rejects")
-
-
 def test_a_column_that_the_table_lacks_is_refused_before_anything_is_written(shop: Shop) -> None:
     frame = pd.DataFrame({"id": [1], "town": ["Ribe"], "colour": ["red"], 7: [0]})
     with pytest.raises(dg.Failure, match="The DataFrame for visits has columns that the table does not: colour, 7"):
@@ -569,78 +477,11 @@ def test_a_column_that_the_table_lacks_is_refused_before_anything_is_written(sho
     assert visits(shop) == []
 
 
-def test_a_column_that_comes_twice_is_refused_with_a_sentence(shop: Shop) -> None:
-    frame = pd.DataFrame([[1, "Ribe", "Vejle"]], columns=["id", "town", "town"])
-    with pytest.raises(dg.Failure, match="visits has columns more than once: town"):
-        write(shop, frame, "guests", "visits")
-
-
-def test_a_missing_column_takes_its_default(shop: Shop) -> None:
-    write(shop, pd.DataFrame({"id": [1], "town": ["Ribe"]}), "guests", "visits")
-    assert visits(shop, "id, town, at, paid, score, guests") == [(1, "Ribe", None, None, None, None)]
-
-
-def test_a_missing_column_without_a_default_rejects_the_records_and_names_it(shop: Shop) -> None:
-    with pytest.raises(dg.Failure, match="2 rejected"):
-        write(shop, pd.DataFrame({"id": [1, 2]}), "guests", "visits")
-    assert visits(shop) == []
-    assert shop.ask("SELECT DISTINCT reason FROM _rejects") == [("Object missing required field `town`",)]
-
-
-def test_a_value_of_the_wrong_type_costs_its_record_alone(shop: Shop) -> None:
-    frame = pd.DataFrame({"id": [1, 2, 3], "town": ["Ribe", "Vejle", "Skive"], "guests": ["4", "many", "6"]})
-    told = write(shop, frame, "guests", "visits", max_rejects=1)
-    assert (told["expected"], told["fetched"], told["rejected"]) == (3, 2, 1)
-    assert visits(shop, "id, guests") == [(1, 4), (3, 6)]
-    [(reason, raw)] = shop.ask("SELECT reason, raw FROM _rejects")
-    assert "guests" in reason
-    assert "many" in raw
-
-
-def test_of_rows_with_the_same_key_the_last_counts(shop: Shop) -> None:
-    frame = pd.DataFrame({"id": [1, 2, 1], "town": ["Ribe", "Vejle", "Skive"]})
-    told = write(shop, frame, "guests", "visits")
-    assert visits(shop, "id, town") == [(1, "Skive"), (2, "Vejle")]
-    assert (told["expected"], told["inserted"], told["dagster/row_count"]) == (2, 2, 2)
-
-
-def test_rows_that_a_later_dataframe_lacks_have_vanished(shop: Shop) -> None:
-    write(shop, pd.DataFrame({"id": range(5), "town": "Ribe"}), "guests", "visits")
-    told = write(shop, pd.DataFrame({"id": range(4), "town": "Ribe"}), "guests", "visits")
-    assert (told["vanished"], told["unchanged"]) == (1, 4)
-    assert visits(shop, "id") == [(0,), (1,), (2,), (3,)]
-
-
-@pytest.mark.parametrize("frame", [pd.DataFrame(), pd.DataFrame({"id": [], "town": []})], ids=["bare", "no rows"])
-def test_an_empty_dataframe_empties_no_table(shop: Shop, frame: pd.DataFrame) -> None:
-    write(shop, pd.DataFrame({"id": [1], "town": ["Ribe"]}), "guests", "visits")
-    with pytest.raises(dg.Failure, match="nothing was marked as vanished"):
-        write(shop, frame, "guests", "visits")
-    assert visits(shop, "id") == [(1,)]
-
-
 def test_the_rows_of_a_dataframe_belong_to_the_partition_of_the_run(shop: Shop) -> None:
     write(shop, pd.DataFrame({"id": [1, 2], "town": "Ribe"}), "guests", "by_town", partition="Ribe")
     told = write(shop, pd.DataFrame({"id": [3], "town": "Vejle"}), "guests", "by_town", partition="Vejle")
     assert told["dagster/partition_row_count"] == 1
     assert shop.ask("SELECT id, town FROM live_by_town ORDER BY id") == [(1, "Ribe"), (2, "Ribe"), (3, "Vejle")]
-
-
-def test_a_row_of_another_partition_is_rejected_and_says_where_it_belongs(shop: Shop) -> None:
-    frame = pd.DataFrame({"id": [1, 2], "town": ["Ribe", "Vejle"]})
-    with pytest.raises(dg.Failure, match="1 rejected"):
-        write(shop, frame, "guests", "by_town", partition="Ribe")
-    assert shop.ask("SELECT id FROM live_by_town") == [(1,)]
-    assert shop.one("SELECT reason FROM _rejects") == "it belongs to the partition Vejle, which this run is not for"
-
-
-def test_a_dataframe_written_twice_changes_nothing(shop: Shop) -> None:
-    frame = pd.DataFrame({"id": [1, 2], "town": ["Ribe", "Vejle"], "score": [0.1, np.nan]})
-    write(shop, frame, "guests", "visits")
-    before = visits(shop)
-    told = write(shop, frame, "guests", "visits")
-    assert (told["inserted"], told["updated"], told["unchanged"]) == (0, 0, 2)
-    assert visits(shop) == before
 
 
 # -- DataFrames out --------------------------------------------------------------------------------------------
@@ -729,63 +570,6 @@ def test_a_file_that_is_not_there_is_told_with_what_makes_it(shop: Shop) -> None
     assert not shop.path.exists()
 
 
-def test_an_empty_table_gives_an_empty_dataframe_with_its_columns(shop: Shop) -> None:
-    shop.sync(listed(0))
-    frame = read(shop, "shop", "items", metadata={"columns": ["id", "name"]})
-    assert frame.empty
-    assert frame.columns.tolist() == ["id", "name"]
-
-
-def many(shop: Shop) -> list[str]:
-    """1,500 partitions of one item each, in a file; the keys in no order of their ids."""
-    numbers = range(0, 15_000, 10)
-    rows = Rows(ITEMS, [Item(number + 3, f"item {number}", price=None) for number in numbers])
-    keys = [f"{low}-{low + 9}" for low in numbers]
-    shop.sync(rows, listed(1500, *keys), commit_interval=100_000)
-    return keys[::2] + keys[1::2]
-
-
-def test_more_partitions_than_sqlite_takes_conditions_can_be_read_at_once(shop: Shop) -> None:
-    keys = many(shop)
-    frame = read(shop, "shop", "items", partitions=keys)
-    assert frame["id"].tolist() == list(range(3, 15_000, 10)), "sorted by key, whatever the order of the partitions"
-    assert frame["stock"].dtype == np.int64
-
-
-def test_many_partitions_of_which_few_hold_rows_keep_the_types_of_the_columns(shop: Shop) -> None:
-    shop.sync(items(5), listed(1))
-    keys = [f"{low}-{low + 9}" for low in range(0, 5000, 10)]
-    frame = read(shop, "shop", "items", partitions=keys, metadata={"columns": ["stock", "name"]})
-    assert frame.columns.tolist() == ["stock", "name"]
-    assert frame["stock"].dtype == np.int64
-    assert frame["name"].tolist() == ["item 5"]
-
-
-def test_no_partitions_are_no_rows(shop: Shop) -> None:
-    shop.sync(items(5), listed(1))
-    with Store(shop.path, SHOP, read_only=True) as store:
-        assert load(store, ITEMS, []).empty
-
-
-def test_rows_of_a_table_that_is_partitioned_by_another_column_than_its_key_are_sorted_by_key(shop: Shop) -> None:
-    towns = [f"town {number:04}" for number in range(450)]
-    schema = Schema("guests", (BY_TOWN,))
-    rows = [Visit(1000 - number, town) for number, town in enumerate(towns)]
-    with Store(shop.path, schema) as store:
-        store.track((BY_TOWN,))
-        with store.transaction():
-            store.upsert(BY_TOWN, rows, "2026-01-01T00:00:00.000Z")
-    with Store(shop.path, schema, read_only=True) as store:
-        assert load(store, BY_TOWN, towns, ["town"])["town"].tolist() == towns[::-1]
-
-
-def test_what_is_written_comes_back_the_same(shop: Shop) -> None:
-    frame = pd.DataFrame({"id": [1, 2], "town": ["Århus", "Øster Ulslev"], "score": [1.5, np.nan], "guests": [3, 4]})
-    write(shop, frame, "guests", "visits")
-    found = read(shop, "guests", "visits", metadata={"columns": list(frame.columns)})
-    pd.testing.assert_frame_equal(found, frame, check_dtype=False)
-
-
 # -- stopping --------------------------------------------------------------------------------------------------
 
 
@@ -808,18 +592,6 @@ class Endless(Told):
     def stop(self, reason: str) -> None:
         super().stop(reason)
         self.ended.set()
-
-
-def interrupt_when(event: threading.Event) -> threading.Thread:
-    """Sends this process's main thread what Ctrl-C does, once something has come about."""
-
-    def wait() -> None:
-        assert event.wait(60)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
 
 
 def test_an_interrupt_commits_what_had_arrived_and_is_raised_within_seconds(shop: Shop) -> None:
@@ -855,50 +627,6 @@ def test_an_interrupted_run_of_dagster_ends_and_keeps_what_had_arrived(
     assert materialized(instance, "shop", "items") == set()
     [record] = instance.get_runs()
     assert record.status is dg.DagsterRunStatus.FAILURE
-
-
-def test_a_fetch_that_does_not_listen_holds_an_interrupt_up_for_seconds_only(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(io_manager, "STOP_SECONDS", 0.2)
-    begun, let_go, gone = threading.Event(), threading.Event(), threading.Event()
-
-    def work() -> Drained:
-        begun.set()
-        assert let_go.wait(60)
-        gone.set()
-        raise RuntimeError("nobody is there to hear this")
-
-    presser = interrupt_when(begun)
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        interruptibly(work, lambda _: None)
-    assert time.monotonic() - began < 3
-    presser.join()
-    let_go.set()
-    assert gone.wait(60)
-
-
-def test_what_the_work_returns_or_raises_reaches_the_caller() -> None:
-    done = Drained("run", {})
-    assert interruptibly(lambda: done, lambda _: None) is done
-
-    def fail() -> Drained:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        interruptibly(fail, lambda _: None)
-
-
-def test_the_work_is_done_in_a_thread_that_no_signal_reaches() -> None:
-    names: list[str] = []
-
-    def work() -> Drained:
-        names.append(threading.current_thread().name)
-        return Drained("run", {})
-
-    interruptibly(work, lambda _: None)
-    assert names == ["drain"]
 
 
 # -- the column schema -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from bdc_pipeline.sandbox.acting import act
 from bdc_pipeline.sandbox.boligsiden.generate import TYPELESS, TYPES, Listing, Sale, World, numbered
 from bdc_pipeline.sandbox.boligsiden.search import Filters, Search
 from bdc_pipeline.sandbox.options import PagingChange
@@ -39,15 +40,7 @@ class Changes:
             "price": self.price,
             "update": self.update,
         }
-        if action not in actions:
-            raise ValueError(f"There is no change {action!r}. There are: {', '.join(actions)}.")
-        given = dict(arguments)
-        if "id" in given:
-            given["identifier"] = given.pop("id")
-        try:
-            return actions[action](**given)
-        except TypeError as error:
-            raise ValueError(f"The change {action!r} does not take these arguments: {error}.") from None
+        return act(actions, action, arguments)
 
     def change(
         self,

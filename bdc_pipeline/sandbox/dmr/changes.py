@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from bdc_pipeline.sandbox.acting import act
 from bdc_pipeline.sandbox.dmr import words
 from bdc_pipeline.sandbox.dmr.generate import (
     FIRST_NEW_ID,
@@ -98,13 +99,7 @@ class Table:
             "update": self.update,
             "duplicate": self.duplicate,
         }
-        if action not in actions:
-            raise ValueError(f"There is no change {action!r}. There are: {', '.join(actions)}, body, restore.")
-        given = {"identifier" if name == "id" else name: value for name, value in arguments.items()}
-        try:
-            return actions[action](**given)
-        except TypeError as error:
-            raise ValueError(f"The change {action!r} does not take these arguments: {error}.") from None
+        return act(actions, action, arguments, further=("body", "restore"))
 
     def change(self, *, share: float = 0.01, seed: int = 0, columns: Sequence[str] | None = None) -> list[Any]:
         """Give a share of the records other values, in the usual columns or these; their ids."""

@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bdc_pipeline.sandbox.acting import act
 from bdc_pipeline.sandbox.gitlab.archives import hostile
 from bdc_pipeline.sandbox.gitlab.endpoints import Endpoint
 from bdc_pipeline.sandbox.gitlab.jobs import again, finish
@@ -59,17 +60,7 @@ class Changes:
 
     def apply(self, action: str, arguments: Mapping[str, Any]) -> Any:
         """Do what the control endpoint asks for."""
-        if action not in self._actions:
-            raise ValueError(f"There is no change {action!r}. There are: {', '.join(self._actions)}.")
-        given = dict(arguments)
-        if "id" in given:
-            given["identifier"] = given.pop("id")
-        if "at" in given:
-            given["at"] = _moment(given["at"])
-        try:
-            return self._actions[action](**given)
-        except TypeError as error:
-            raise ValueError(f"The change {action!r} does not take these arguments: {error}.") from None
+        return act(self._actions, action, arguments, moment=_moment)
 
     # --- pipelines and jobs
 

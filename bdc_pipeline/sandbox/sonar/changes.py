@@ -13,6 +13,7 @@ from typing import Any
 
 from graphql import GraphQLError
 
+from bdc_pipeline.sandbox.acting import act
 from bdc_pipeline.sandbox.options import PagingChange
 from bdc_pipeline.sandbox.sonar.schema import REVERSE, parse_datetime
 from bdc_pipeline.sandbox.sonar.tables import NEVER, Table, World
@@ -59,17 +60,7 @@ class Changes:
             "touch": self.touch,
             "update": self.update,
         }
-        if action not in actions:
-            raise ValueError(f"There is no change {action!r}. There are: {', '.join(actions)}.")
-        given = dict(arguments)
-        if "id" in given:
-            given["identifier"] = given.pop("id")
-        if "at" in given:
-            given["at"] = _moment(given["at"])
-        try:
-            return actions[action](**given)
-        except TypeError as error:
-            raise ValueError(f"The change {action!r} does not take these arguments: {error}.") from None
+        return act(actions, action, arguments, moment=_moment)
 
     def change(
         self, *, share: float = 0.01, entities: Sequence[str] | None = None, seed: int = 0, at: int | None = None

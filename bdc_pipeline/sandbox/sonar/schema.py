@@ -2,7 +2,7 @@
 
 `schema.graphql` is the authority. What belongs here is how it is read: the arguments that all lists share, the scalars, and
 for each entity which fields are columns, which lead to one row and which to many. What the rows hold belongs to
-`generate.py`.
+`generate.py` and `columns.py`.
 """
 
 from __future__ import annotations

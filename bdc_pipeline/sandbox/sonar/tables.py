@@ -4,8 +4,8 @@ A row is a number `n`, counted from 0 in the order of its id. What is random abo
 seed; a column is a function from rows to what goes over the wire, computed when asked for. Links between rows are arrays of
 such numbers. A change is kept beside all that: in `overrides`, `dead`, `bumps`, and in the arrays themselves.
 
-What the columns are belongs to `generate.py`, what changes them to `changes.py`, who asks for them to `select.py` and
-`execute.py`.
+Which rows there are belongs to `generate.py`, what the columns say to `columns.py`, what changes them to `changes.py`, who
+asks for them to `select.py` and `execute.py`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from bdc_pipeline.fetching.session import ApiSession
 from bdc_pipeline.sources.dmr.cache import Cache, Cached, CacheError, Incoming, Record, Refusal
 from bdc_pipeline.sources.dmr.reading import READERS
 from bdc_pipeline.sources.dmr.registries import Feed
+from bdc_pipeline.sources.effort import effort_of
 from bdc_pipeline.warehouse.documents import UNREADABLE
 from bdc_pipeline.warehouse.records import BrokenDocument, read_records
 from bdc_pipeline.warehouse.records import Record as JsonRecord
@@ -182,11 +183,7 @@ class Warmer:
 
     def effort(self) -> Effort:
         """What asking has cost."""
-        total = Effort()
-        for session in self._sessions.values():
-            stats = session.stats.snapshot()
-            total += Effort(stats.requests, stats.retries, stats.bytes, stats.busy, session.ideal_seconds())
-        return total
+        return sum(map(effort_of, self._sessions.values()), Effort())
 
     def warm(self, feeds: Sequence[Feed]) -> Iterator[Warmed]:
         """Brings documents up to date, several at a time; one `Warmed` for each as it is done.

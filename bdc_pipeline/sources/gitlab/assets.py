@@ -27,11 +27,11 @@ from bdc_pipeline.sources.gitlab.pipelines import PipelinesStream
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan, UnitsPlan
 from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
 from bdc_pipeline.sources.gitlab.resource import GitLabResource
-from bdc_pipeline.sources.gitlab.stored import StoredRows
 from bdc_pipeline.sources.gitlab.windows import Asked, text_of
 from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager, asset_key
 from bdc_pipeline.warehouse.store import Store
+from bdc_pipeline.warehouse.stored_rows import StoredRows
 from bdc_pipeline.warehouse.stream import Stream
 from bdc_pipeline.warehouse.table import Table
 

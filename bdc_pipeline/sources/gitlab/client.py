@@ -18,6 +18,7 @@ import msgspec
 from bdc_pipeline.fetching.addresses import origin_of
 from bdc_pipeline.fetching.answers import Answer, BadAnswer, Refused
 from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.sources.effort import effort_of
 from bdc_pipeline.warehouse.stream import Effort
 
 PAGE_SIZE = 100
@@ -65,7 +66,7 @@ class GitLabClient:
     ) -> None:
         self.session = session
         self._most_bytes, self._keep = most_bytes, keep
-        self._before = _effort_of(session)
+        self._before = effort_of(session)
         self._spent: Effort | None = None
 
     def release(self) -> None:
@@ -86,14 +87,7 @@ class GitLabClient:
         """What has been sent and received by this client."""
         if self._spent is not None:
             return self._spent
-        now, before = _effort_of(self.session), self._before
-        return Effort(
-            now.requests - before.requests,
-            now.retries - before.retries,
-            now.bytes - before.bytes,
-            now.seconds - before.seconds,
-            now.ideal - before.ideal,
-        )
+        return effort_of(self.session) - self._before
 
     # -- JSON --------------------------------------------------------------------------------------------------
 
@@ -270,11 +264,6 @@ def _changed(found: Mapping[str, Any], since: Iterable[int]) -> set[int] | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return changed
-
-
-def _effort_of(session: ApiSession) -> Effort:
-    done = session.stats.snapshot()
-    return Effort(done.requests, done.retries, done.bytes, done.busy, session.ideal_seconds())
 
 
 def _read_object(answer: Answer) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from bdc_pipeline.sources.gitlab.caps import Caps
 from bdc_pipeline.sources.gitlab.client import SMALL, GitLabClient, is_forbidden, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected
 from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
-from bdc_pipeline.sources.gitlab.stored import StoredRows
 from bdc_pipeline.sources.gitlab.windows import SETTLING
+from bdc_pipeline.warehouse.stored_rows import StoredRows
 from bdc_pipeline.warehouse.stream import Event, Rows, Same
 from bdc_pipeline.warehouse.table import Table
 

@@ -15,6 +15,7 @@ import msgspec
 
 from bdc_pipeline.fetching.answers import Answer, BadAnswer, Throttled
 from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.sources.effort import effort_of
 from bdc_pipeline.sources.properties.split import Part
 from bdc_pipeline.warehouse.stream import Effort
 
@@ -51,8 +52,7 @@ class BoligsidenClient:
 
     def effort(self) -> Effort:
         """What has been sent and received."""
-        stats = self.session.stats.snapshot()
-        return Effort(stats.requests, stats.retries, stats.bytes, stats.busy, self.session.ideal_seconds())
+        return effort_of(self.session)
 
     def page(self, part: Part, number: int, size: int = LARGEST_PAGE, *, total: int | None = None) -> ListPage:
         """One page of the homes of a part, sorted by address. Pages count from 1.

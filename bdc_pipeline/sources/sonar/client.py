@@ -16,6 +16,7 @@ import msgspec
 
 from bdc_pipeline.fetching.answers import Answer, BadAnswer, FetchError, Refused, Throttled, Unauthorized
 from bdc_pipeline.fetching.session import ApiSession
+from bdc_pipeline.sources.effort import effort_of
 from bdc_pipeline.sources.sonar import tables as t
 from bdc_pipeline.sources.sonar.entities import ACCOUNTS, FIELD_DATA, Entity, FieldKinds, Search
 from bdc_pipeline.warehouse.stream import Effort, Reject
@@ -162,8 +163,7 @@ class SonarClient:
 
     def effort(self) -> Effort:
         """What has been sent and received."""
-        stats = self.session.stats.snapshot()
-        return Effort(stats.requests, stats.retries, stats.bytes, stats.busy, self.session.ideal_seconds())
+        return effort_of(self.session)
 
     # -- requests ----------------------------------------------------------------------------------------------
 
