@@ -74,7 +74,7 @@ def _foreign_keys_at_the_end(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _brought(connection: sqlite3.Connection, source: Path, leave_out: Collection[str]) -> Brought:
-    with contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as other:
+    with contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as other:
         theirs = {name: table for name, table in read_tables(other).items() if name not in leave_out}
     statements = _make_tables(connection, theirs)
     ours = read_tables(connection)

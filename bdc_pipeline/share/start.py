@@ -210,7 +210,7 @@ def _take_in_read(app_db: str, to: str, alive: Callable[[], None]) -> None:
     """Without locks that hold, a copy may mix two states: it is checked, and made again."""
     for _ in range(COPY_ATTEMPTS):
         before = hashlib.sha256(Path(app_db).read_bytes()).digest()
-        with _closing(f"file:{app_db}?mode=ro", uri=True) as reader, _closing(to) as copy:
+        with _closing(f"{Path(app_db).absolute().as_uri()}?mode=ro", uri=True) as reader, _closing(to) as copy:
             reader.backup(copy, pages=256, progress=lambda *_: alive())
             whole = copy.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         if whole and hashlib.sha256(Path(app_db).read_bytes()).digest() == before:

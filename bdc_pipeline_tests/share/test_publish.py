@@ -67,6 +67,17 @@ def test_an_empty_database_gets_tables_rows_indexes_and_views(
     assert not names & {"_runs", "words", "words_data", "counted"}
 
 
+@pytest.mark.parametrize("name", ["C#", "a?b", "50%41"])
+def test_a_source_is_found_whatever_its_folder_is_called(
+    source: sqlite3.Connection, target: sqlite3.Connection, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    with opened(tmp_path / name / "source.db") as copy:
+        source.backup(copy)
+    assert bring(target, tmp_path / name / "source.db").rows > 0
+    assert rows(target, "parents") == [(1, "a"), (2, None)]
+
+
 def test_what_is_the_same_is_not_written_and_what_differs_is(
     source: sqlite3.Connection, target: sqlite3.Connection, tmp_path: Path
 ) -> None:

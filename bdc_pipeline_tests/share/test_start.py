@@ -56,6 +56,15 @@ def test_a_plain_database_becomes_the_first_snapshot(app_db, tmp_path, secret, k
         assert db.execute("SELECT count(*) FROM t").fetchone() == (100,)  # older programs go on
 
 
+@pytest.mark.parametrize("name", ["C#", "a?b", "50%41"])
+def test_where_locks_do_not_hold_a_database_is_found_whatever_its_folder_is_called(tmp_path, app_db, name):
+    (tmp_path / name).mkdir()
+    odd = app_db.rename(tmp_path / name / "app.db")
+    start._take_in_read(str(odd), str(tmp_path / "copy.db"), lambda: None)
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (100,)
+
+
 def test_without_a_database_an_empty_one_is_shared(tmp_path, files):
     share = begin(tmp_path / "app.db", files, client="c1")
     assert content(files, share, tmp_path / "copy.db") == (Position(), [], None)
