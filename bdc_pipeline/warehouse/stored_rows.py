@@ -28,11 +28,13 @@ class StoredRows:
     def __init__(self, path: Path) -> None:
         self._uri = f"{path.absolute().as_uri()}?mode=ro"
 
-    def of(self, table: Table, column: str, value: int | str) -> list[Any]:
-        """The rows of a table whose column holds a value, as its row type; those that have vanished too."""
+    def of(self, table: Table, column: str, value: int | str, *, live: bool = False) -> list[Any]:
+        """The rows of a table whose column holds a value, as its row type; those that have vanished too unless it is `live` ones."""
         names = ", ".join(quoted(declared.name) for declared in table.columns)
         read = _reader(table)
-        sql = f"SELECT {names} FROM {quoted(table.stored)} WHERE {quoted(column)} = ?"
+        sql = (
+            f"SELECT {names} FROM {quoted(table.stored)} WHERE {quoted(column)} = ?{' AND vanished_at IS NULL' * live}"
+        )
         return [read(values) for values in self.values(sql, value)]
 
     def values(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -363,7 +363,9 @@ gitlab_archives = _stage(
     "archives",
     t.JOBS,
     t.OF_ARCHIVES,
-    lambda p: planning.plan_archives(p.connection, p.days, force=p.config.force, bytes_up_to=p.gitlab.bytes_up_to),
+    lambda p: planning.plan_archives(
+        p.connection, p.days, force=p.config.force, bytes_up_to=p.gitlab.bytes_up_to, directory=p.gitlab.directory
+    ),
     lambda f: ArchivesStream(
         f.client,
         f.plan,

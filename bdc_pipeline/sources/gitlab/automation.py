@@ -1,19 +1,24 @@
 """What keeps the copy of GitLab's CI current by itself. Off until switched on, since it asks a real service.
 
 The sensor asks one cheap question a minute. Where a pipeline has changed, the days from the last listing to today are one
-run; where none has, a run is asked for often enough that the copy is known to be current.
+run; where none has, a run is asked for often enough that the copy is known to be current. Days of which something is missing come along.
+
+Dagster skips what follows a step that failed: one project that refuses would keep the jobs and logs of all others away. What was
+skipped so is launched by a sensor of its own.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 
 import dagster as dg
 
+from bdc_pipeline import settings
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.operations.backfill import Group
 from bdc_pipeline.operations.inflight import failed_lately
 from bdc_pipeline.operations.refreshing import Launch, Refresh, Turn, schedule, sensor_status
+from bdc_pipeline.running import RANGE_END, RANGE_START
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.assets import (
     ASSETS,
@@ -26,6 +31,7 @@ from bdc_pipeline.sources.gitlab.assets import (
     gitlab_tests,
 )
 from bdc_pipeline.sources.gitlab.client import GitLabClient, by_hundreds
+from bdc_pipeline.sources.gitlab.days import FIRST_DAYS, covered, first_open
 from bdc_pipeline.sources.gitlab.windows import text_of
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline.warehouse.store import Store
@@ -52,10 +58,19 @@ PROJECTS = Refresh(
 )
 
 
-def to_refresh(last: str | None, now: dt.datetime) -> tuple[str, str]:
-    """The days to refresh: from that of the last listing, or yesterday, to today. A first load is a backfill's business."""
-    today, yesterday = (f"{now - dt.timedelta(days=days):%Y-%m-%d}" for days in (0, 1))
-    return (min(max(last[:10], DAYS.get_first_partition_key() or ""), today) if last else yesterday), today
+def to_refresh(last: str | None, now: dt.datetime, missing: dt.date | None = None) -> tuple[str, str]:
+    """The days to refresh: from that of the last listing, or yesterday, to today. A first load is a backfill's business.
+
+    Args:
+        last: when the project that has waited longest was listed (UTC text).
+        now: the time.
+        missing: the first day of which something is missing; a month back at most.
+    """
+    today, yesterday, month_ago = (f"{now - dt.timedelta(days=days):%Y-%m-%d}" for days in (0, 1, FIRST_DAYS - 1))
+    first = max(last[:10], DAYS.get_first_partition_key() or "") if last else yesterday
+    if missing is not None:
+        first = min(first, max(str(missing), month_ago))
+    return min(first, today), today
 
 
 def is_overdue(listed: Mapping[int, str | None], now: dt.datetime) -> bool:
@@ -78,14 +93,16 @@ def has_changed(client: GitLabClient, listed: Mapping[int, str | None], now: dt.
     return False
 
 
-def _listed(files: SQLiteIOManager) -> dict[int, str | None]:
-    """When each stored project was last listed (UTC text)."""
+def _listed(files: SQLiteIOManager, today: dt.date) -> tuple[dict[int, str | None], dt.date | None]:
+    """When each stored project was last listed (UTC text), and the first day of which something is missing."""
     sql = (
         "SELECT p.id, (SELECT max(listed_at) FROM project_days d WHERE d.project_id = p.id) "
-        "FROM projects p WHERE p.vanished_at IS NULL ORDER BY p.id"
+        "FROM projects p WHERE p.vanished_at IS NULL AND coalesce(p.has_ci, 1) ORDER BY p.id"
     )
     with Store(files.path("gitlab"), t.SCHEMA) as store:
-        return {int(number): at for number, at in store.connection.execute(sql)}
+        file = covered(store.connection, settings.gitlab().projects)
+        listed = {int(number): at for number, at in store.connection.execute(sql)}
+    return listed, first_open(file, today) if file.pipelines else None
 
 
 @dg.sensor(
@@ -107,7 +124,7 @@ def gitlab_activity(
     if ago := failed_lately(context.instance, (CHANGES.job,), now, AFTER_FAILURE):
         waited, pause = ago.total_seconds() / 60, AFTER_FAILURE.total_seconds() / 60
         return dg.SkipReason(f"The last run failed {waited:.0f} minutes ago; it is tried again after {pause:.0f}.")
-    listed = _listed(sqlite_io_manager)
+    listed, missing = _listed(sqlite_io_manager, now.date())
     if not listed:
         return dg.SkipReason("No project is stored: materialize gitlab/projects first.")
     if not is_overdue(listed, now):
@@ -117,8 +134,52 @@ def gitlab_activity(
                     f"None of {len(listed)} projects has had a pipeline change since it was last listed."
                 )
     last = min((at for at in listed.values() if at), default=None)
-    request: dg.RunRequest = CHANGES.request(to_refresh(last, now), run_key=f"{now:%Y-%m-%dT%H:%M}")
+    request: dg.RunRequest = CHANGES.request(to_refresh(last, now, missing), run_key=f"{now:%Y-%m-%dT%H:%M}")
     return request
+
+
+STAGES = ((gitlab_pipelines,), (gitlab_jobs,), (gitlab_logs, gitlab_tests, gitlab_archives))
+"""What follows what in a run."""
+
+
+def skipped(begun: Collection[str]) -> list[dg.AssetKey]:
+    """The assets of the stages that a run has not come to.
+
+    Args:
+        begun: the names of the steps that were begun.
+    """
+    names = {step.partition(".")[0] for step in begun}
+    return [
+        key
+        for stage in STAGES
+        for definition in stage
+        if definition.node_def.name not in names
+        for key in sorted(definition.keys)
+    ]
+
+
+CHANGES_JOB = CHANGES.as_job()
+
+
+@dg.run_status_sensor(
+    name="gitlab_later_stages",
+    run_status=dg.DagsterRunStatus.FAILURE,
+    monitored_jobs=[CHANGES_JOB],
+    request_job=CHANGES_JOB,
+    default_status=sensor_status(),
+    description="Where a stage failed for some projects, launches the stages behind it for all others.",
+)
+def gitlab_later_stages(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+    """Launches what a run did not come to, over the same days."""
+    run = context.dagster_run
+    events = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
+    begun = {event.dagster_event.step_key for event in events if event.dagster_event and event.dagster_event.step_key}
+    left = [key for key in skipped(begun) if not run.asset_selection or key in run.asset_selection]
+    # where not even a fetch was begun, it is not a project that is in the way
+    if not left or not any(".fetch_" in step for step in begun):
+        return dg.SkipReason("The run came to its last stage, or to none.")
+    tags = {name: run.tags[name] for name in (RANGE_START, RANGE_END) if name in run.tags}
+    return dg.RunRequest(run_key=run.run_id, asset_selection=left, tags=tags)
 
 
 def refresh_projects(turn: Turn) -> list[Launch]:
@@ -134,7 +195,7 @@ def verify_days(turn: Turn) -> list[Launch]:
     return [Launch((max(first, DAYS.get_first_partition_key() or ""), last), config)]
 
 
-JOBS = [CHANGES.as_job(), PROJECTS.as_job()]
+JOBS = [CHANGES_JOB, PROJECTS.as_job()]
 
 SCHEDULES = [
     schedule(
@@ -155,7 +216,7 @@ SCHEDULES = [
     ),
 ]
 
-SENSORS = [gitlab_activity]
+SENSORS = [gitlab_activity, gitlab_later_stages]
 
 GROUPS = [
     Group("pipelines", [gitlab_pipelines], DAYS),

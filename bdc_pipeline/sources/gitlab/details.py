@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import Refused, TooLarge
+from bdc_pipeline.fetching.answers import BadAnswer, Refused, TooLarge
 from bdc_pipeline.fetching.pool import Spawn, Stop
 from bdc_pipeline.sources.gitlab import logs, reports, values
 from bdc_pipeline.sources.gitlab import rows as r
@@ -333,40 +333,42 @@ class TestsStream(UnitsStream):
         return value
 
     def _report(self, unit: Unit) -> list[Event]:
-        base = f"projects/{unit.project_id}/pipelines/{unit.id}"
-        of = (unit.id, unit.project_id, unit.day, unit.as_of)
         try:
-            if not unit.expired:
-                report = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report"))
-                if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
-                    earlier = self._stored.values(_OUTCOMES, unit.id) if unit.stored else ()
-                    return self._events(of, report, report, "stored", earlier)
+            report = {} if unit.expired else self._ask(unit, "test_report")
+            if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
+                if not unit.partly_expired:
+                    return self._events(unit, report, report, "stored")
+                summary = self._ask(unit, "test_report_summary")
+                return self._events(unit, values.part(summary, "total"), reports.completed(report, summary), "stored")
             if unit.stored:
                 return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
-            summary = self.asked(unit.project_id, lambda: self.client.one(f"{base}/test_report_summary"))
+            summary = self._ask(unit, "test_report_summary")
             totals = values.part(summary, "total")
-            state = "expired" if values.whole(totals, "count") else "none"
-            return self._events(of, totals, summary, state)
+            count = values.whole(totals, "count")
+            if count and not unit.expired and not unit.partly_expired:
+                raise BadAnswer(
+                    f"the report has no test case, its summary counts {count}, and none of its files has expired."
+                )
+            return self._events(unit, totals, summary, "expired" if count else "none")
         except values.Malformed as error:
             return [rejected(t.TEST_REPORTS, unit.day, (unit.id,), error, json.dumps({"pipeline": unit.id}))]
+
+    def _ask(self, unit: Unit, what: str) -> dict[str, Any]:
+        path = f"projects/{unit.project_id}/pipelines/{unit.id}/{what}"
+        found: dict[str, Any] = self.asked(unit.project_id, lambda: self.client.one(path))
+        return found
 
     def _kept(self, unit: Unit) -> r.TestReport:
         """The stored report, marked: GitLab has the cases no more."""
         row: r.TestReport = self._stored.one(t.TEST_REPORTS, unit.id)
         return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, as_of=unit.as_of, day=unit.day)
 
-    def _events(
-        self,
-        of: tuple[Any, ...],
-        totals: Mapping[str, Any],
-        report: Mapping[str, Any],
-        state: str,
-        earlier: Sequence[tuple[Any, ...]] = (),
-    ) -> list[Event]:
-        row = reports.test_report(of, totals, state)
+    def _events(self, unit: Unit, totals: Mapping[str, Any], report: Mapping[str, Any], state: str) -> list[Event]:
+        row = reports.test_report((unit.id, unit.project_id, unit.day, unit.as_of), totals, state)
         suites: list[r.TestSuite] = []
         cases: list[r.TestCase] = []
         rejects: list[Event] = []
+        unread: set[str | None] = set()
         for place, suite in enumerate(values.listed(report, "test_suites")):
             if not isinstance(suite, dict):
                 raise values.Malformed(f"suite {place} is no object")
@@ -377,6 +379,12 @@ class TestsStream(UnitsStream):
                 except values.Malformed as error:
                     key = (row.pipeline_id, place, position)
                     rejects.append(rejected(t.TEST_CASES, row.day, key, error, values.raw_of(case)))
+                    unread.add(suites[-1].name)
+        # which case it was that could not be read is not known, so nothing of its suite counts as replaced
+        stored = [one for one in self._stored_outcomes(unit) if one[0] not in unread]
+        earlier = reports.earlier_outcomes(row, stored, cases)
+        if unit.partly_expired and unit.stored:
+            suites, cases = self._with_expired(unit, suites, cases)
         if rejects:
             row = msgspec.structs.replace(row, as_of="")  # of no state of the pipeline, so that it is asked for again
         return [
@@ -385,9 +393,23 @@ class TestsStream(UnitsStream):
             # a reject keeps the row that is stored of it, so the cases that are gone are found all the same
             Rows(t.TEST_CASES, cases, [row.pipeline_id]),
             # what a retried job's cases came to before is nowhere else: GitLab's report is that of the last run
-            Rows(t.EARLIER_OUTCOMES, reports.earlier_outcomes(row, earlier, cases)),
+            Rows(t.EARLIER_OUTCOMES, earlier),
             *rejects,
         ]
+
+    def _stored_outcomes(self, unit: Unit) -> list[tuple[Any, ...]]:
+        return self._stored.values(_OUTCOMES, unit.id) if unit.stored else []
+
+    def _with_expired(
+        self, unit: Unit, suites: list[r.TestSuite], cases: list[r.TestCase]
+    ) -> tuple[list[r.TestSuite], list[r.TestCase]]:
+        """A report with the stored suites and cases that it has no more, since the files that they were in have expired."""
+        return reports.with_expired(
+            suites,
+            cases,
+            self._stored.of(t.TEST_SUITES, "pipeline_id", unit.id, live=True),
+            self._stored.of(t.TEST_CASES, "pipeline_id", unit.id, live=True),
+        )
 
 
 _OUTCOMES = (

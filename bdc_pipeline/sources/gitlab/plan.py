@@ -6,6 +6,7 @@ import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -78,6 +79,7 @@ class Unit:
         started: the pipeline has run.
         stored: something of it is there that nothing must replace: jobs, a log, test cases, a listing.
         expired: the reports are not listed any more, so that counts may be all that is left of the tests.
+        partly_expired: some jobs' artifacts have expired, so that the reports of others may be all that is left of the cases.
         settled: the pipeline was over for so long that its logs are in the archive.
     """
 
@@ -91,6 +93,7 @@ class Unit:
     started: bool = False
     stored: bool = False
     expired: bool = False
+    partly_expired: bool = False
     settled: bool = True
 
 
@@ -367,22 +370,34 @@ def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bo
     ):
         due = force or known != token
         if due and not is_alive(status) and (junit or expired):
-            units.append(Unit(number, number, project, day, token, expired=not junit, stored=state == "stored"))
+            units.append(
+                Unit(
+                    id=number,
+                    pipeline_id=number,
+                    project_id=project,
+                    day=day,
+                    as_of=token,
+                    stored=state == "stored",
+                    expired=not junit,
+                    partly_expired=bool(junit and expired),
+                )
+            )
     return UnitsPlan(tuple(days), tuple(units), names=_names(connection))
 
 
 def plan_archives(
-    connection: sqlite3.Connection, days: Sequence[str], *, force: bool, bytes_up_to: int | None = None
+    connection: sqlite3.Connection,
+    days: Sequence[str],
+    *,
+    force: bool,
+    bytes_up_to: int | None = None,
+    directory: Path | None = None,
 ) -> UnitsPlan:
     """The jobs whose archives are to be listed: over, with an archive, and not listed before; with `bytes_up_to` also those up to so
-    many bytes that were listed and not stored."""
-    wanted = (
-        "1"
-        if force
-        else "c.id IS NULL OR (c.state = 'listed' AND c.stored_path IS NULL AND coalesce(c.size, a.size, 0) <= ?)"
-    )
+    many bytes that were listed and are not in the directory."""
+    wanted = "1" if force else "c.id IS NULL OR (c.state = 'listed' AND coalesce(c.size, a.size, 0) <= ?)"
     sql = (
-        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.state = 'listed' FROM jobs j "  # noqa: S608
+        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.state = 'listed', c.stored_path, c.size FROM jobs j "  # noqa: S608
         "JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'archive' AND a.listed "
         f"LEFT JOIN archives c ON c.id = j.id WHERE {_in_range('j.day', 'j.pipeline_id')} AND j.vanished_at IS NULL AND j.{_THERE} "
         f"AND j.status IN ({_FINAL}) AND j.erased_at IS NULL AND ({wanted}) ORDER BY j.id DESC"
@@ -390,9 +405,22 @@ def plan_archives(
     more = () if force else (-1 if bytes_up_to is None else bytes_up_to,)
     units = {
         number: Unit(number, pipeline, project, day, size=size, stored=bool(known))
-        for number, pipeline, project, day, size, known in connection.execute(sql, (*_range(days) * 2, *more))
+        for number, pipeline, project, day, size, known, path, stored in connection.execute(
+            sql, (*_range(days) * 2, *more)
+        )
+        if force or not known or not _is_kept(directory, path, stored)
     }
     return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection))
+
+
+def _is_kept(directory: Path | None, path: str | None, size: int | None) -> bool:
+    """Whether an archive lies in the directory as it was stored: it may be another directory now, or an emptied one."""
+    if directory is None or path is None:
+        return directory is None
+    try:
+        return (directory / path).stat().st_size == size
+    except OSError:
+        return False
 
 
 # -- reading ---------------------------------------------------------------------------------------------------

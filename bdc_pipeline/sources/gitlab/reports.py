@@ -120,6 +120,53 @@ def earlier_outcomes(
     ]
 
 
+def completed(report: Mapping[str, Any], summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A report of which some files have expired, with the suites, and the counts of suites, that the summary still has.
+
+    Raises:
+        Malformed: its suites are no list of objects.
+    """
+    counted = {text(suite, "name"): suite for suite in listed(summary, "test_suites") if isinstance(suite, dict)}
+    suites = []
+    for suite in listed(report, "test_suites"):
+        if not isinstance(suite, dict):
+            raise Malformed(f"a suite is {shown(suite)} where an object is expected")
+        suites.append({**suite, **counted.pop(text(suite, "name"), {})})
+    return {**report, "test_suites": [*suites, *counted.values()]}
+
+
+def with_expired(
+    suites: Sequence[r.TestSuite],
+    cases: Sequence[r.TestCase],
+    stored_suites: Iterable[r.TestSuite],
+    stored_cases: Iterable[r.TestCase],
+) -> tuple[list[r.TestSuite], list[r.TestCase]]:
+    """A pipeline's suites and cases, with stored ones behind them that did not come, at places of their own.
+
+    Suites are told apart by their names, cases by suite, class and name; where several have one name, as many stay as there were.
+    """
+    places = {suite.name: suite.position for suite in suites}
+    rows = list(suites)
+    for old in stored_suites:
+        if old.name not in places:
+            places[old.name] = len(places)
+            rows.append(
+                msgspec.structs.replace(old, position=places[old.name], day=suites[0].day if suites else old.day)
+            )
+    came = Counter((case.suite_name, case.classname, case.name) for case in cases)
+    ends = Counter(case.suite for case in cases)
+    kept = list(cases)
+    for former in stored_cases:
+        identity = former.suite_name, former.classname, former.name
+        if came[identity] > 0:
+            came[identity] -= 1
+        elif former.suite_name in places:
+            place = places[former.suite_name]
+            kept.append(msgspec.structs.replace(former, suite=place, position=ends[place], day=rows[0].day))
+            ends[place] += 1
+    return rows, kept
+
+
 def text_or_json(value: Any) -> str | None:
     """A text as it is, a structure as JSON: what a JUnit file's elements were turned into."""
     if value is None or isinstance(value, str):

@@ -4,6 +4,7 @@ A sync is a run of stages, each with a client of its own. A new connection costs
 in every slot, so the connections of the last client are kept in the process for the next one.
 """
 
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class GitLabResource(dg.ConfigurableResource[Any]):
             SettingsError: one is.
         """
         self.client(Stop()).release()
+        if self.directory is not None:
+            _check_directory(self.directory)
 
     def client(self, stop: Stop) -> GitLabClient:
         """A client of the GitLab that the environment names. The caller closes it; released before, it leaves its connections to
@@ -116,6 +119,18 @@ class GitLabResource(dg.ConfigurableResource[Any]):
             read_timeout=self.read_timeout,
             attempts=self.attempts,
         )
+
+
+def _check_directory(path: Path) -> None:
+    """Says at once that archives cannot be stored, and not once there is one to store."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise settings.SettingsError(
+            f"Archives cannot be stored in '{path}' ({error.strerror or error}). Name another directory."
+        ) from None
 
 
 # -- connections -----------------------------------------------------------------------------------------------

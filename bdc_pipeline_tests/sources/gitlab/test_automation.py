@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
+from bdc_pipeline.definitions import build_defs
 from bdc_pipeline.fetching.answers import FetchError
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.assets import GitLabResource
@@ -15,10 +16,12 @@ from bdc_pipeline.sources.gitlab.automation import (
     AFTER_FAILURE,
     AT_LEAST_EVERY,
     gitlab_activity,
+    gitlab_later_stages,
     is_overdue,
+    skipped,
     to_refresh,
 )
-from bdc_pipeline.sources.gitlab.windows import text_of
+from bdc_pipeline.sources.gitlab.windows import SETTLING, text_of
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline_tests.operations import ticks
 from bdc_pipeline_tests.operations.runs import a_run
@@ -57,13 +60,18 @@ def tick(copy: Copy, instance: dg.DagsterInstance) -> Callable[[], dg.RunRequest
 @pytest.fixture
 def current(copy: Copy) -> Copy:
     """A copy that was listed just now."""
-    copy.sync_new(logs=False, tests=False, artifacts=False)
+    copy.sync_new()
     copy.sandbox.reset_stats()
     return copy
 
 
 def day(back: int = 0) -> str:
     return f"{dt.datetime.now(dt.UTC) - dt.timedelta(days=back):%Y-%m-%d}"
+
+
+def open_since() -> str:
+    """The first day that is not over: the one before too, just after midnight."""
+    return f"{dt.datetime.now(dt.UTC) - SETTLING:%Y-%m-%d}"
 
 
 def range_of(request: dg.RunRequest | str) -> tuple[str, str]:
@@ -86,7 +94,7 @@ def test_where_nothing_has_changed_it_asks_one_cheap_question_and_launches_nothi
 
 def test_a_change_refreshes_the_days_from_the_last_listing_to_today_as_one_run(current: Copy, tick: Turn) -> None:
     current.api.change("run", project=104, count=1)
-    assert range_of(tick()) == (day(), day())
+    assert range_of(tick()) == (open_since(), day())
 
 
 def test_a_copy_that_nobody_has_looked_at_for_long_is_looked_at_though_nothing_has_changed(
@@ -97,6 +105,62 @@ def test_a_copy_that_nobody_has_looked_at_for_long_is_looked_at_though_nothing_h
         connection.execute("UPDATE project_days SET listed_at = ?", [text_of(long_ago)])
     assert range_of(tick()) == (day(3), day())
     assert current.sandbox.stats()["total"] == 0
+
+
+@pytest.mark.parametrize(("back", "first"), [(2, 2), (29, 29), (200, 29)])
+def test_days_of_which_something_is_missing_come_along_a_month_back_at_most(
+    current: Copy, tick: Turn, back: int, first: int
+) -> None:
+    current.sync(partitions=(day(back),))
+    current.execute("UPDATE _partitions SET complete = 0 WHERE table_name = 'job_logs' AND partition = ?", day(back))
+    current.api.change("run", project=104, count=1)
+    assert range_of(tick()) == (day(first), day())
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_dagster_skips_behind_a_stage_that_failed_for_one_project_is_launched(
+    copy: Copy, instance: dg.DagsterInstance, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITLAB_PROJECTS", "101,104,107")
+    copy.sync(partitions=("2026-05-31",), logs=False, tests=False, artifacts=False)
+    copy.sandbox.configure(denied=[f"104={status}"])
+    definitions = build_defs(resources={"gitlab": GitLabResource(workers=4, attempts=1)})
+    job = definitions.resolve_job_def("refresh_gitlab")
+    days = {"dagster/asset_partition_range_start": "2026-06-01", "dagster/asset_partition_range_end": "2026-06-01"}
+
+    def sensed(run: dg.ExecuteInProcessResult) -> object:
+        with dg.build_run_status_sensor_context(
+            sensor_name="gitlab_later_stages",
+            dagster_instance=instance,
+            dagster_run=run.dagster_run,
+            dagster_event=run.get_run_failure_event(),
+        ) as context:
+            return gitlab_later_stages(context)
+
+    first = job.execute_in_process(instance=instance, tags=days, raise_on_error=False)
+    assert not first.success
+    assert copy.query("SELECT * FROM jobs WHERE day = '2026-06-01'") == []
+    request = sensed(first)
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags == days
+    second = job.execute_in_process(
+        instance=instance, tags=request.tags, asset_selection=request.asset_selection, raise_on_error=False
+    )
+    third_request = sensed(second)
+    assert isinstance(third_request, dg.RunRequest)
+    third = job.execute_in_process(
+        instance=instance, tags=days, asset_selection=third_request.asset_selection, raise_on_error=False
+    )
+    assert isinstance(sensed(third), dg.SkipReason)
+    for table in ("jobs", "job_logs", "artifact_files"):
+        assert {row[0] for row in copy.query(f"SELECT project_id FROM {table}")} == {101, 107}, table
+    assert not instance.get_materialized_partitions(dg.AssetKey(["gitlab", "job_logs"]))
+
+
+def test_a_run_that_asked_for_nothing_is_followed_by_nothing() -> None:
+    assert skipped({"gitlab_pipelines.fetch_pipelines"})[0] == dg.AssetKey(["gitlab", "artifacts"])
+    begun = {f"gitlab_{name}.fetch_{name}" for name in ("pipelines", "jobs", "logs", "tests", "archives")}
+    assert skipped(begun) == []
 
 
 @pytest.mark.parametrize("status", [STATUS.QUEUED, STATUS.STARTED])
@@ -118,7 +182,7 @@ def test_a_run_that_failed_just_now_is_not_launched_again_every_minute(
     a_run(instance, STATUS.FAILURE, "refresh_gitlab")
     assert tick() == "The last run failed 0 minutes ago; it is tried again after 15."
     a_run(instance, STATUS.SUCCESS, "refresh_gitlab")
-    assert range_of(tick()) == (day(), day())
+    assert range_of(tick()) == (open_since(), day())
 
 
 def test_a_failed_read_raises_and_is_no_empty_answer(current: Copy, tick: Turn) -> None:
@@ -131,7 +195,7 @@ def test_a_failed_read_raises_and_is_no_empty_answer(current: Copy, tick: Turn) 
 @pytest.mark.parametrize("fault", ["403", "500", "html"])
 def test_where_graphql_is_no_help_the_lists_are_asked(current: Copy, tick: Turn, fault: str) -> None:
     current.sandbox.configure(faults=[fault])
-    assert range_of(tick()) == (day(), day())
+    assert range_of(tick()) == (open_since(), day())
 
 
 @pytest.mark.parametrize(
@@ -148,6 +212,8 @@ def test_where_graphql_is_no_help_the_lists_are_asked(current: Copy, tick: Turn,
 )
 def test_which_days_are_refreshed(last: str | None, days: tuple[str, str]) -> None:
     assert to_refresh(last, NOON) == days
+    assert to_refresh(last, NOON, NOON.date()) == days
+    assert to_refresh(last, NOON, dt.date(2019, 1, 1)) == (min(days[0], "2026-02-09"), "2026-03-10")
 
 
 @pytest.mark.parametrize(
