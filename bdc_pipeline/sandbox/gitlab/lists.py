@@ -158,10 +158,11 @@ def list_pipeline_jobs(world: World, pipeline: Pipeline, ask: Ask) -> Answer:
 
 
 def list_bridges(world: World, pipeline: Pipeline, ask: Ask) -> Answer:
-    """GET /projects/:id/pipelines/:pipeline_id/bridges."""
-    scope = _scope(ask)
+    """GET /projects/:id/pipelines/:pipeline_id/bridges; `include_retried`, which is not documented, holds as for jobs: both lists come
+    from GitLab's `JobsFinder`."""
+    scope, retried = _scope(ask), bool(ask.flag("include_retried"))
     jobs = reversed(world.jobs_of(pipeline.id))
-    rows = [job for job in jobs if job.bridge and not job.retried and (not scope or job.status in scope)]
+    rows = [job for job in jobs if job.bridge and (retried or not job.retried) and (not scope or job.status in scope)]
     page, headers = offset_page(ask, rows)
     return listed([bridge(world, job, ask.base) for job in page], headers)
 

@@ -339,7 +339,10 @@ class TestsStream(UnitsStream):
                 if not unit.partly_expired:
                     return self._events(unit, report, report, "stored")
                 summary = self._ask(unit, "test_report_summary")
-                return self._events(unit, values.part(summary, "total"), reports.completed(report, summary), "stored")
+                totals = values.part(summary, "total")
+                if (values.whole(totals, "count") or 0) <= (values.whole(report, "total_count") or 0):
+                    return self._events(unit, report, report, "stored")
+                return self._events(unit, totals, reports.completed(report, summary), "stored", is_whole=False)
             if unit.stored:
                 return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
             summary = self._ask(unit, "test_report_summary")
@@ -363,7 +366,15 @@ class TestsStream(UnitsStream):
         row: r.TestReport = self._stored.one(t.TEST_REPORTS, unit.id)
         return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, as_of=unit.as_of, day=unit.day)
 
-    def _events(self, unit: Unit, totals: Mapping[str, Any], report: Mapping[str, Any], state: str) -> list[Event]:
+    def _events(
+        self,
+        unit: Unit,
+        totals: Mapping[str, Any],
+        report: Mapping[str, Any],
+        state: str,
+        *,
+        is_whole: bool = True,
+    ) -> list[Event]:
         row = reports.test_report((unit.id, unit.project_id, unit.day, unit.as_of), totals, state)
         suites: list[r.TestSuite] = []
         cases: list[r.TestCase] = []
@@ -383,7 +394,7 @@ class TestsStream(UnitsStream):
         # which case it was that could not be read is not known, so nothing of its suite counts as replaced
         stored = [one for one in self._stored_outcomes(unit) if one[0] not in unread]
         earlier = reports.earlier_outcomes(row, stored, cases)
-        if unit.partly_expired and unit.stored:
+        if not is_whole and unit.stored:
             suites, cases = self._with_expired(unit, suites, cases)
         if rejects:
             row = msgspec.structs.replace(row, as_of="")  # of no state of the pipeline, so that it is asked for again

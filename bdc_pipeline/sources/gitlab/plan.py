@@ -360,13 +360,16 @@ def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bo
     sql = (
         "SELECT p.id, p.project_id, p.day, j.as_of, p.status, t.as_of, t.state, "  # noqa: S608
         "EXISTS (SELECT 1 FROM artifacts a WHERE a.pipeline_id = p.id AND a.file_type = 'junit' AND a.listed), "
-        "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ?) "
+        "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ?), "
+        # the date alone says nothing: the latest artifacts of a branch are kept
+        "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ? AND NOT EXISTS "
+        "(SELECT 1 FROM artifacts a WHERE a.job_id = x.id AND a.file_type <> 'trace' AND a.listed)) "
         "FROM _pipelines p JOIN pipeline_jobs j ON j.pipeline_id = p.id LEFT JOIN test_reports t ON t.pipeline_id = p.id "
         f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND {_in_range('p.day', 'p.id')} ORDER BY p.id DESC"
     )
     units = []
-    for number, project, day, token, status, known, state, junit, expired in connection.execute(
-        sql, (now, *_range(days) * 2)
+    for number, project, day, token, status, known, state, junit, expired, gone in connection.execute(
+        sql, (now, now, *_range(days) * 2)
     ):
         due = force or known != token
         if due and not is_alive(status) and (junit or expired):
@@ -379,7 +382,7 @@ def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bo
                     as_of=token,
                     stored=state == "stored",
                     expired=not junit,
-                    partly_expired=bool(junit and expired),
+                    partly_expired=bool(junit and gone),
                 )
             )
     return UnitsPlan(tuple(days), tuple(units), names=_names(connection))

@@ -15,7 +15,7 @@ PIPELINES_VIEW = """
 """
 
 # An outcome of each kind in every run is no sign: several cases have that name. Cases that were replaced do not count; those that went
-# with their pipeline do.
+# with their pipeline do. Child pipelines of different bridges, as a matrix of them has, run different things under the same names.
 _FLAKY_TESTS = """
     WITH runs AS (
         SELECT c.project_id, c.pipeline_id, coalesce(c.suite_name, '') AS suite_name, coalesce(c.classname, '') AS classname,
@@ -31,13 +31,18 @@ _FLAKY_TESTS = """
             iif(status = 'success', cases, 0), iif(status = 'success', 0, cases)
         FROM earlier_outcomes
     )
-    SELECT o.project_id, r.path AS project, p.sha, o.suite_name, o.classname, o.name, sum(o.passed) AS passed,
+    SELECT o.project_id, r.path AS project, p.sha, p.bridge, o.suite_name, o.classname, o.name, sum(o.passed) AS passed,
         sum(o.failed) AS failed, sum(o.retried) AS retried, count(DISTINCT o.pipeline_id) AS pipelines,
         max(p.created_at) AS last_run_at
     FROM runs o
-    JOIN _pipelines p ON p.id = o.pipeline_id
+    JOIN (
+        SELECT id, sha, created_at, iif(source = 'parent_pipeline', (
+            SELECT b.name FROM bridges b WHERE b.downstream_pipeline_id = _pipelines.id ORDER BY b.id DESC LIMIT 1
+        ), NULL) AS bridge
+        FROM _pipelines
+    ) p ON p.id = o.pipeline_id
     LEFT JOIN projects r ON r.id = o.project_id
-    GROUP BY o.project_id, p.sha, o.suite_name, o.classname, o.name
+    GROUP BY o.project_id, p.sha, p.bridge, o.suite_name, o.classname, o.name
     HAVING sum(o.passed) > 0 AND sum(o.failed) > 0 AND (min(o.passed) = 0 OR min(o.failed) = 0)
 """
 
@@ -58,6 +63,7 @@ _SLOWEST_JOBS = """
     GROUP BY project_id, name
 """
 
+# Of a job that no runner has taken, GitLab says for how long it has been waiting until the moment of asking.
 _QUEUE_TIME = """
     SELECT tag, count(*) AS jobs,
         max(queued_duration) FILTER (WHERE place <= (number + 1) / 2) AS p50_seconds,
@@ -68,7 +74,7 @@ _QUEUE_TIME = """
             row_number() OVER (PARTITION BY t.value ORDER BY j.queued_duration) AS place,
             count(*) OVER (PARTITION BY t.value) AS number
         FROM jobs j, json_each(CASE j.tags WHEN '[]' THEN '["(none)"]' ELSE j.tags END) t
-        WHERE j.queued_duration IS NOT NULL
+        WHERE j.queued_duration IS NOT NULL AND j.started_at IS NOT NULL
     )
     GROUP BY tag
 """
@@ -98,8 +104,12 @@ _RETRIED = """
 
 _BROKE = """
     SELECT project_id, project, pipeline_id, ref, sha, user_username, finished_at, web_url, (
-        SELECT group_concat(j.name, ', ') FROM jobs j
-        WHERE j.pipeline_id = o.pipeline_id AND j.status = 'failed' AND NOT j.retried AND NOT coalesce(j.allow_failure, 0)
+        SELECT group_concat(name, ', ') FROM (
+            SELECT pipeline_id, name, status, retried, allow_failure FROM jobs
+            UNION ALL SELECT pipeline_id, name, status, retried, allow_failure FROM bridges
+        ) j
+        WHERE j.pipeline_id = o.pipeline_id AND j.status = 'failed' AND NOT coalesce(j.retried, 0)
+            AND NOT coalesce(j.allow_failure, 0)
     ) AS failed_jobs
     FROM (
         SELECT p.project_id, r.path AS project, p.id AS pipeline_id, p.ref, p.sha, p.user_username, p.finished_at,
@@ -171,6 +181,7 @@ NOTES: Mapping[str, Mapping[str, str]] = {
     "pipelines": {"parent_id": "The pipeline whose bridge started it: its parent, or one of another project"},
     "flaky_tests": {
         "project": _PROJECT,
+        "bridge": "The bridge that starts the pipeline, for child pipelines",
         "name": "Name of the case",
         "passed": "Times that it passed",
         "failed": "Times that it failed or ended in an error",
@@ -211,7 +222,7 @@ NOTES: Mapping[str, Mapping[str, str]] = {
     "broken_default_branch": {
         "project": _PROJECT,
         "pipeline_id": "The pipeline that failed, the one before having succeeded",
-        "failed_jobs": "Names of the jobs that made it fail",
+        "failed_jobs": "Names of the jobs and bridges that made it fail",
     },
     "coverage_trend": {
         "project": _PROJECT,

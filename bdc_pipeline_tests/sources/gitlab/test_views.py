@@ -55,6 +55,7 @@ class File:
             "name": "unit",
             "stage": "test",
             "status": "success",
+            "started_at": "2026-05-31T09:00:00Z",
         }
         return self.add(
             "jobs", **{**plain, "retried": 0, "tags": "[]", "finished_at": "2026-05-31T10:00:00Z", **columns}
@@ -119,6 +120,18 @@ def test_two_tests_of_one_name_one_of_which_always_fails_are_not_flaky(file: Fil
     assert [row[5:7] for row in file.execute(FLAKY)] == [(5, 3)]
 
 
+def test_two_children_of_different_bridges_are_different_runs_of_the_tests_of_a_name(file: File) -> None:
+    for name, outcome in (("child: [arm]", "failed"), ("child: [x86]", "success")):
+        for _ in range(2):
+            parent, child = file.pipeline(), file.pipeline(source="parent_pipeline")
+            file.add("bridges", pipeline_id=parent, project_id=7, day="", name=name, downstream_pipeline_id=child)
+            file.cases(child, outcome)
+    assert file.execute(FLAKY) == []
+    file.cases(child, "failed", name="other")
+    file.earlier(child, "success", name="other")
+    assert file.execute("SELECT bridge, name FROM flaky_tests") == [("child: [x86]", "other")]
+
+
 def test_a_test_that_fails_for_one_commit_and_passes_for_the_next_is_not_flaky(file: File) -> None:
     file.cases(file.pipeline(sha="broken"), "failed")
     file.cases(file.pipeline(sha="mended"), "success")
@@ -169,6 +182,7 @@ def test_jobs_wait_by_each_tag_that_they_ask_for(file: File) -> None:
     file.job(tags='["linux"]', queued_duration=1.0)
     file.job(queued_duration=2.0)
     file.job(tags='["linux"]', queued_duration=None)
+    file.job(tags='["linux"]', queued_duration=1_728_000.0, started_at=None, status="canceled")
     found = file.execute(
         "SELECT tag, jobs, p50_seconds, p95_seconds, average_seconds FROM queue_time_by_tag ORDER BY tag"
     )
@@ -247,9 +261,13 @@ def test_who_broke_the_default_branch_is_the_first_failure_after_a_success(file:
         "fine": {"status": "success"},
     }.items():
         file.job(**{"pipeline_id": broken, "name": name, "status": "failed", **columns})
+    bridge = {"project_id": 7, "day": "", "status": "failed"}
+    file.add("bridges", pipeline_id=broken, name="deploy", retried=0, **bridge)
+    file.add("bridges", pipeline_id=broken, name="deploy early", retried=1, **bridge)
     file.pipeline(status="failed", user_username="gus")
     found = file.execute("SELECT pipeline_id, user_username, failed_jobs FROM broken_default_branch")
-    assert found == [(broken, "fay", "unit")]
+    assert [row[:2] for row in found] == [(broken, "fay")]
+    assert sorted(found[0][2].split(", ")) == ["deploy", "unit"]
 
 
 def test_coverage_is_compared_with_the_day_before_that_has_any(file: File) -> None:
