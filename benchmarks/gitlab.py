@@ -23,16 +23,17 @@ from typing import Any
 
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
-from bdc_pipeline.sources.gitlab import command
+from bdc_pipeline.sources.gitlab import command, plan_units
 from bdc_pipeline.sources.gitlab import plan as planning
 from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.archives import ArchivesStream
 from bdc_pipeline.sources.gitlab.assets import GitLabSyncConfig
 from bdc_pipeline.sources.gitlab.client import GitLabClient
-from bdc_pipeline.sources.gitlab.details import LogsStream, TestsStream
 from bdc_pipeline.sources.gitlab.jobs import JobsStream
-from bdc_pipeline.sources.gitlab.listing import ArchivesStream
+from bdc_pipeline.sources.gitlab.logs import LogsStream
 from bdc_pipeline.sources.gitlab.pipelines import PipelinesStream
 from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
+from bdc_pipeline.sources.gitlab.reports import TestsStream
 from bdc_pipeline.sources.gitlab.resource import MB, GitLabResource
 from bdc_pipeline.sources.gitlab.windows import Asked, text_of
 from bdc_pipeline.warehouse.drain import DrainOptions, drain
@@ -67,24 +68,24 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
         ),
         (
             "jobs",
-            lambda c: planning.plan_jobs(c, days, force=False, workers=workers, now=at),
+            lambda c: plan_units.plan_jobs(c, days, force=False, workers=workers, now=at),
             lambda client, plan, n, s: JobsStream(client, plan, stored=stored, workers=n, stop=s),
         ),
         (
             "tests",
-            lambda c: planning.plan_tests(c, days, force=False, now=now),
+            lambda c: plan_units.plan_tests(c, days, force=False, now=now),
             lambda client, plan, n, s: TestsStream(client, plan, stored=stored, now=now, workers=n, stop=s),
         ),
         (
             "logs",
-            lambda c: planning.plan_logs(c, days, force=False, now=at),
+            lambda c: plan_units.plan_logs(c, days, force=False, now=at),
             lambda client, plan, n, s: LogsStream(
                 client, plan, stored=stored, most_bytes=100 * MB, now=now, workers=n, stop=s
             ),
         ),
         (
             "archives",
-            lambda c: planning.plan_archives(c, days, force=False),
+            lambda c: plan_units.plan_archives(c, days, force=False),
             lambda client, plan, n, s: ArchivesStream(
                 client, plan, most_bytes=100 * MB, directory=None, workers=n, stop=s
             ),

@@ -38,7 +38,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 )
 @click.option("--from", "first", type=_DAY, help="Pipelines that changed on this day or later.")
 @click.option("--to", "last", type=_DAY, help="Pipelines that changed on this day or before.")
-@click.option("--no-logs", is_flag=True, help="Leave logs out.")
+@click.option("--no-logs", is_flag=True, help="Leave logs out; a sync without this fetches them.")
 @click.option("--no-tests", is_flag=True, help="Leave test reports out.")
 @click.option("--no-artifacts", is_flag=True, help="Leave the listings of archives out.")
 @click.option(
@@ -49,7 +49,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="Requests to spend on days before the range that were last listed longer than --days ago, to find deleted pipelines.",
+    help="Requests to spend on days outside the range that were last listed longer than --days ago, to find deleted pipelines.",
 )
 @click.option(
     "--artifact-bytes",

@@ -207,7 +207,8 @@ class Effort:
 class Stream(Protocol):
     """What an op returns and the I/O manager drains, which sets `drained` to what came of it.
 
-    A stream may have a method `drain_options(options)` that tells how it is best drained.
+    A stream may have a method `drain_options(options)` that tells how it is best drained; `expected`, how many records it will bring as far
+    as is known; and `counted`, the tables whose records that number is of (all of its tables otherwise).
     """
 
     schema: Schema

@@ -1,185 +1,193 @@
-"""The directory of a zip archive, read from its end: what is in it, without unpacking or even having it.
+"""The fetch of archives' listings: the directory at an archive's end, by ranges, or from the whole where there are none.
 
-Format: PKWARE's APPNOTE 6.3.10, 4.3.12 to 4.3.16. Names are told as they are; nothing here writes a file.
+With a directory to put them in, archives are stored there as they are, below names made of ids alone: nothing is unpacked, so
+neither a name in an archive nor what it unpacks to can do harm.
 """
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
+import contextlib
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
 
-TAIL = 65_557 + 20
-"""Bytes at the end in which the end record must begin: 22, a comment of 65,535 at most, and the locator of the 64-bit form."""
-
-MOST_FILES = 1_000_000
-"""Entries that are believed: a directory that promises more is refused before memory is spent on it."""
-
-_END, _LOCATOR, _END64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
-_ENTRY = struct.Struct("<4sBBHHHHHIIIHHHHHII")
-_MAX16, _MAX32 = 0xFFFF, 0xFFFF_FFFF
-_UTF8 = 0x800
-
-
-class Damaged(Exception):  # noqa: N818  (says what the archive is)
-    """The bytes are no archive, or its directory cannot be true: a sentence that says what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """Where an archive's directory is, as its end says."""
-
-    offset: int
-    size: int
-    entries: int
+from bdc_pipeline.fetching.answers import BadAnswer, Refused, TooLarge
+from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps
+from bdc_pipeline.sources.gitlab.client import SMALL, Bytes, GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.fetch import rejected
+from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.units import Forbidden, UnitsStream
+from bdc_pipeline.sources.gitlab.zip_directory import TAIL, Damaged, Directory, Entry, find_directory, read_entries
+from bdc_pipeline.warehouse.stream import Event, Rows, Same
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file in an archive, as the directory has it; sizes in bytes."""
+class ArchivesStream(UnitsStream):
+    """Lists archives.
 
-    path: str
-    size: int
-    compressed_size: int
-    crc32: int
-    modified_at: str | None
-    mode: int | None
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether it is a directory."""
-        return self.path.endswith("/")
-
-
-def find_directory(tail: bytes | bytearray, total: int) -> Directory | int:
-    """Where the directory is, from the last bytes of an archive that is `total` bytes long.
-
-    Returns the offset to read from instead where the record that tells it lies before these bytes.
-
-    Raises:
-        Damaged: there is no end record, or it contradicts the length.
+    Args:
+        client: where to ask.
+        plan: the jobs.
+        most_bytes: archives over this are not downloaded, be it for their bytes or since the server knows no ranges.
+        directory: where to store archives; None for nowhere.
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
     """
-    at = tail.rfind(_END)
-    while at >= 0 and len(tail) - at < 22:
-        at = tail.rfind(_END, 0, at)
-    if at < 0:
-        raise Damaged("the archive has no directory at its end: it was cut short, or it is no zip")
-    disk, _, _, entries, size, offset, _ = struct.unpack_from("<HHHHIIH", tail, at + 4)
-    end = total - len(tail) + at
-    if disk not in (0, _MAX16):
-        raise Damaged("the archive is one of several parts")
-    if entries == _MAX16 or _MAX32 in (size, offset):
-        found = _directory64(tail, at, total)
-        if isinstance(found, int):
-            return found
-        if found is not None:
-            entries, size, offset = found
-    if offset + size > end:
-        raise Damaged(f"its directory is said to end at byte {offset + size}, behind its own end record at {end}")
-    if entries > MOST_FILES or entries * _ENTRY.size > size:
-        raise Damaged(f"its directory of {size} bytes cannot hold the {entries} entries that it promises")
-    return Directory(offset, size, entries)
 
+    what = "archive of job"
 
-def _directory64(tail: bytes | bytearray, at: int, total: int) -> tuple[int, int, int] | int | None:
-    """Entries, size and offset as the 64-bit record tells them; None where there is no such record."""
-    if at < 20 or tail[at - 20 : at - 16] != _LOCATOR:
-        return None
-    (position,) = struct.unpack_from("<Q", tail, at - 12)
-    start = total - len(tail)
-    if position < start:
-        return int(position)
-    inside = position - start
-    if tail[inside : inside + 4] != _END64 or inside + 56 > len(tail):
-        raise Damaged(f"there is no 64-bit end record at byte {position}, where its locator says")
-    entries, size, offset = struct.unpack_from("<QQQ", tail, inside + 32)
-    return entries, size, offset
+    def __init__(
+        self,
+        client: GitLabClient,
+        plan: UnitsPlan,
+        *,
+        most_bytes: int,
+        directory: Path | None,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(client, t.OF_ARCHIVES, plan, workers=workers, stop=stop, caps=caps)
+        self._most, self._directory = most_bytes, directory
+        self._large = threading.Semaphore(2)
 
+    def fetch(self, unit: Unit) -> Iterable[Event]:
+        """An archive's listing, or why there is none."""
+        guard = self._large if (unit.size or 0) > SMALL else contextlib.nullcontext()
+        with guard:
+            try:
+                return self._listing(unit)
+            except Forbidden:
+                return _unless_listed(unit, "forbidden")
+            except TooLarge:
+                return _unless_listed(unit, "too_large")
+            except Refused as refused:
+                if not is_gone(refused):
+                    raise
+                return _unless_listed(unit, "gone")
 
-def read_entries(directory: bytes | bytearray, found: Directory) -> list[Entry]:
-    """The entries of a directory.
-
-    Raises:
-        Damaged: it ends too early, or an entry cannot be where it says or as large as it says.
-    """
-    entries: list[Entry] = []
-    at = 0
-    for _ in range(found.entries):
-        if directory[at : at + 4] != b"PK\x01\x02" or at + _ENTRY.size > len(directory):
-            raise Damaged(f"its directory breaks off after {len(entries)} of {found.entries} entries")
-        entry, at = _entry(directory, at, found.offset)
-        entries.append(entry)
-    return entries
-
-
-def _entry(directory: bytes | bytearray, at: int, limit: int) -> tuple[Entry, int]:
-    fields = _ENTRY.unpack_from(directory, at)
-    (
-        _,
-        _,
-        made_by,
-        _,
-        flags,
-        method,
-        time,
-        date,
-        crc,
-        packed,
-        size,
-        n_name,
-        n_extra,
-        n_comment,
-        _,
-        _,
-        external,
-        start,
-    ) = fields
-    begin = at + _ENTRY.size
-    name, extra = directory[begin : begin + n_name], directory[begin + n_name : begin + n_name + n_extra]
-    if len(name) < n_name or len(extra) < n_extra:
-        raise Damaged("its directory breaks off inside an entry")
-    size, packed, start = _wide(extra, size, packed, start)
-    path = _path(name, utf8=bool(flags & _UTF8))
-    # a local header takes 30 bytes and the name again
-    if start + 30 + n_name + packed > limit:
-        raise Damaged(
-            f"its directory says that {path!r} ends at byte {start + 30 + n_name + packed}, behind the files' end at {limit}"
-        )
-    if method == 0 and size != packed:
-        raise Damaged(f"its directory says that {path!r} is stored as it is, {packed} bytes that are {size}")
-    # deflate makes at most 1,032 bytes of one
-    if method == 8 and size > 1_032 * packed + 64:
-        raise Damaged(f"its directory says that {path!r} unpacks from {packed} bytes to {size}, which deflate cannot")
-    mode = external >> 16 if made_by == 3 and external >> 16 else None
-    return Entry(path, size, packed, crc, _moment(date, time), mode), begin + n_name + n_extra + n_comment
-
-
-def _wide(extra: bytes | bytearray, size: int, packed: int, start: int) -> tuple[int, int, int]:
-    """Sizes and offset that need 64 bits, from the extra field that holds them."""
-    if _MAX32 not in (size, packed, start):
-        return size, packed, start
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, at)
-        if kind == 1:
-            values = [
-                int.from_bytes(extra[n : n + 8], "little")
-                for n in range(at + 4, min(at + 4 + length, len(extra)) - 7, 8)
+    def _listing(self, unit: Unit) -> list[Event]:
+        stored_path = None
+        try:
+            if self._directory is not None and (unit.size or 0) <= self._most:
+                whole = self._ask(unit, None, None)
+                stored_path = self._keep(unit, whole.content)
+                entries, total = _entries_of(whole.content), whole.total
+            else:
+                entries, total = self._by_ranges(unit)
+        except Damaged as damage:
+            raw = f'{{"job": {unit.id}, "size": {unit.size or "null"}}}'
+            return [
+                Rows(t.ARCHIVES, [_row(unit, "damaged", problem=str(damage))]),
+                rejected(t.ARCHIVES, unit.day, (unit.id,), damage, raw),
             ]
-            return tuple(values.pop(0) if value == _MAX32 and values else value for value in (size, packed, start))  # type: ignore[return-value]
-        at += 4 + length
-    return size, packed, start
+        row = _row(unit, "listed", size=total, entries=entries, stored_path=stored_path)
+        return [Rows(t.ARCHIVES, [row]), Rows(t.ARTIFACT_FILES, _files(unit, entries), [unit.id])]
+
+    def _ask(self, unit: Unit, first: int | None, last: int | None) -> Bytes:
+        found: Bytes = self.requested(unit, lambda: self.client.archive(unit.project_id, unit.id, first, last))
+        return found
+
+    def _by_ranges(self, unit: Unit) -> tuple[list[Entry], int]:
+        """The entries, from the archive's end: one request for most, a second where the directory is longer than that."""
+        end = self._ask(unit, None, TAIL)
+        place = find_directory(end.content, end.total)
+        if isinstance(place, int):
+            end = self._from(unit, place, end)
+            place = find_directory(end.content, end.total)
+            if isinstance(place, int):
+                raise Damaged("its 64-bit end record lies before where its locator says")
+        if place.offset < end.start:
+            end = self._from(unit, place.offset, end)
+        return _read(end, place), end.total
+
+    def _from(self, unit: Unit, first: int, end: Bytes) -> Bytes:
+        """What lies between an offset and what is here already, put before it."""
+        if not 0 <= first < end.start or end.total - first > self._most:
+            raise Damaged(f"its directory is said to begin at byte {first} of {end.total}")
+        more = self._ask(unit, first, end.start - 1)
+        if (more.start, more.total) == (0, len(more.content)) and first > 0:
+            return more  # ranges are not known any more: this is the whole
+        if more.start != first or more.total != end.total or first + len(more.content) != end.start:
+            raise BadAnswer("the archive changed while it was read, or another range came than was asked for.")
+        return Bytes(more.content + end.content, first, end.total)
+
+    def _keep(self, unit: Unit, content: bytes | bytearray) -> str:
+        """Stores an archive, whole or not at all, and returns its path below the directory."""
+        relative = f"{unit.project_id}/{unit.pipeline_id}/{unit.id}.zip"
+        path = Path(self._directory or ".") / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            # never through a link that somebody has put there
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return relative
 
 
-def _path(name: bytes | bytearray, *, utf8: bool) -> str:
-    """A name as a text. Many tools write UTF-8 without saying so; what is none is in the code page of old."""
-    try:
-        return name.decode("utf-8")
-    except UnicodeDecodeError:
-        return name.decode("utf-8", "replace") if utf8 else name.decode("cp437")
+def _entries_of(content: bytes | bytearray) -> list[Entry]:
+    place = find_directory(content, len(content))
+    if isinstance(place, int):
+        raise Damaged("its 64-bit end record lies outside the archive")
+    return _read(Bytes(content, 0, len(content)), place)
 
 
-def _moment(date: int, time: int) -> str | None:
-    year, month, day = 1980 + (date >> 9), date >> 5 & 15, date & 31
-    if not (1 <= month <= 12 and day):
-        return None
-    return f"{year}-{month:02d}-{day:02d} {time >> 11:02d}:{time >> 5 & 63:02d}:{(time & 31) * 2:02d}"
+def _read(end: Bytes, place: Directory) -> list[Entry]:
+    begin = place.offset - end.start
+    return read_entries(end.content[begin : begin + place.size], place)
+
+
+def _unless_listed(unit: Unit, state: str) -> list[Event]:
+    """A row that says why there is no listing, unless one is stored from before: that one stays."""
+    return [Same(t.ARCHIVES, 1)] if unit.stored else [Rows(t.ARCHIVES, [_row(unit, state)])]
+
+
+def _row(
+    unit: Unit,
+    state: str,
+    *,
+    size: int | None = None,
+    entries: list[Entry] | None = None,
+    problem: str | None = None,
+    stored_path: str | None = None,
+) -> r.Archive:
+    return r.Archive(
+        id=unit.id,
+        pipeline_id=unit.pipeline_id,
+        project_id=unit.project_id,
+        day=unit.day,
+        state=state,
+        problem=problem,
+        size=unit.size if size is None else size,
+        files=None if entries is None else len(entries),
+        unpacked_size=None if entries is None else sum(entry.size for entry in entries),
+        stored_path=stored_path,
+    )
+
+
+def _files(unit: Unit, entries: list[Entry]) -> list[r.ArtifactFile]:
+    return [
+        r.ArtifactFile(
+            job_id=unit.id,
+            position=place,
+            pipeline_id=unit.pipeline_id,
+            project_id=unit.project_id,
+            day=unit.day,
+            path=entry.path,
+            size=entry.size,
+            compressed_size=entry.compressed_size,
+            crc32=entry.crc32,
+            modified_at=entry.modified_at,
+            mode=entry.mode,
+            is_directory=entry.is_directory,
+        )
+        for place, entry in enumerate(entries)
+    ]

@@ -18,14 +18,17 @@ from bdc_pipeline import settings
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.sources.assembly import asset_outs, failing_clearly, named, outputs, outs
 from bdc_pipeline.sources.gitlab import plan as planning
+from bdc_pipeline.sources.gitlab import plan_units
 from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.archives import ArchivesStream
 from bdc_pipeline.sources.gitlab.client import GitLabClient
-from bdc_pipeline.sources.gitlab.details import LogsStream, TestsStream
 from bdc_pipeline.sources.gitlab.jobs import JobsStream
-from bdc_pipeline.sources.gitlab.listing import ArchivesStream
+from bdc_pipeline.sources.gitlab.logs import LogsStream
 from bdc_pipeline.sources.gitlab.pipelines import PipelinesStream
-from bdc_pipeline.sources.gitlab.plan import PipelinesPlan, UnitsPlan
+from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
+from bdc_pipeline.sources.gitlab.plan_units import UnitsPlan
 from bdc_pipeline.sources.gitlab.projects import ProjectsPlan, ProjectsStream
+from bdc_pipeline.sources.gitlab.reports import TestsStream
 from bdc_pipeline.sources.gitlab.resource import GitLabResource
 from bdc_pipeline.sources.gitlab.windows import Asked, text_of
 from bdc_pipeline.warehouse import ledger
@@ -264,9 +267,9 @@ def _stage(
             gitlab.check()
             plan = plan_of(_Planning(store.connection, days, gitlab, config, _now()))
             if config.projects:
-                plan = planning.of_projects(plan, store.connection, config.projects)
+                plan = plan_units.of_projects(plan, store.connection, config.projects)
             states = ledger.partition_states(store.connection, upstream)
-            failed = planning.failed_lately(store.connection, tables[0])
+            failed = plan_units.failed_lately(store.connection, tables[0])
         # days of which the stage before has not got all are not complete here either
         opened = {day for day in days if day not in states or not states[day].complete}
         left = opened if config.limit is not None else set()
@@ -312,7 +315,7 @@ gitlab_jobs = _stage(
     "jobs",
     t.PIPELINES,
     t.OF_JOBS,
-    lambda p: planning.plan_jobs(p.connection, p.days, force=p.config.force, workers=p.gitlab.threads, now=p.now),
+    lambda p: plan_units.plan_jobs(p.connection, p.days, force=p.config.force, workers=p.gitlab.threads, now=p.now),
     lambda f: JobsStream(
         f.client, f.plan, stored=f.stored, workers=f.gitlab.threads, stop=f.stop, caps=f.gitlab.caps[0]
     ),
@@ -324,7 +327,7 @@ gitlab_logs = _stage(
     "logs",
     t.JOBS,
     t.OF_LOGS,
-    lambda p: planning.plan_logs(
+    lambda p: plan_units.plan_logs(
         p.connection, p.days, force=p.config.force, now=p.now, most_bytes=p.gitlab.most_log_bytes
     ),
     lambda f: LogsStream(
@@ -345,7 +348,7 @@ gitlab_tests = _stage(
     "tests",
     t.JOBS,
     t.OF_TESTS,
-    lambda p: planning.plan_tests(p.connection, p.days, force=p.config.force, now=text_of(p.now)),
+    lambda p: plan_units.plan_tests(p.connection, p.days, force=p.config.force, now=text_of(p.now)),
     lambda f: TestsStream(
         f.client,
         f.plan,
@@ -363,7 +366,7 @@ gitlab_archives = _stage(
     "archives",
     t.JOBS,
     t.OF_ARCHIVES,
-    lambda p: planning.plan_archives(
+    lambda p: plan_units.plan_archives(
         p.connection, p.days, force=p.config.force, bytes_up_to=p.gitlab.bytes_up_to, directory=p.gitlab.directory
     ),
     lambda f: ArchivesStream(

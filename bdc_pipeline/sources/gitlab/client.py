@@ -134,7 +134,7 @@ class GitLabClient:
         """
         return self.one(f"projects/{quote(name, safe='')}")
 
-    def changed_since(self, since: Mapping[int, str], children: bool = True) -> set[int] | None:  # noqa: FBT001, FBT002
+    def changed_since(self, since: Mapping[int, str]) -> set[int] | None:
         """Which of some projects have had a pipeline change, by GraphQL; at most 100 projects.
 
         A project that is not in the answer counts as changed: its list then says why. None where GraphQL is no help: off, refused,
@@ -142,14 +142,12 @@ class GitLabClient:
 
         Args:
             since: by project, from when on (UTC). GraphQL is asked about the earliest of them.
-            children: ask for child pipelines too, which lists leave out.
 
         Raises:
             FetchError: no answer came.
         """
-        text = _DISCOVERY % (_CHILDREN if children else "")
         ids = [f"gid://gitlab/Project/{project}" for project in since]
-        body = {"query": text, "variables": {"ids": ids, "since": min(since.values()), "n": len(ids)}}
+        body = {"query": _DISCOVERY, "variables": {"ids": ids, "since": min(since.values()), "n": len(ids)}}
         try:
             found = self.session.fetch("POST", "/api/graphql", json=body, parse=_read_object, attempts=2)
         except (Refused, BadAnswer):
@@ -245,11 +243,14 @@ def next_link(header: str) -> str | None:
     return found[1] if found else None
 
 
+# lists leave child pipelines out
 _DISCOVERY = """query ($ids: [ID!], $since: Time, $n: Int) {
-  projects(ids: $ids, first: $n) { nodes { id own: pipelines(updatedAfter: $since, first: 1) { nodes { id } }%s } }
+  projects(ids: $ids, first: $n) { nodes {
+    id
+    own: pipelines(updatedAfter: $since, first: 1) { nodes { id } }
+    children: pipelines(updatedAfter: $since, source: "parent_pipeline", first: 1) { nodes { id } }
+  } }
 }"""
-_CHILDREN = """
-    children: pipelines(updatedAfter: $since, source: "parent_pipeline", first: 1) { nodes { id } }"""
 
 
 def _changed(found: Mapping[str, Any], since: Iterable[int]) -> set[int] | None:

@@ -17,7 +17,7 @@ from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
 from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, identity, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected_record
-from bdc_pipeline.sources.gitlab.plan import Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
 from bdc_pipeline.warehouse.stored_rows import StoredRows
 from bdc_pipeline.warehouse.stream import Event, Reject, Rows
 

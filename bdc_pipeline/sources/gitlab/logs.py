@@ -1,192 +1,205 @@
-"""What a job's log says: its text without terminal escapes, its sections and their times, the lines that look like errors.
-
-Grammar, from GitLab's documentation of job logs: `section_start:UNIX:NAME[options]\\r ESC[0K` and `section_end:UNIX:NAME\\r
-ESC[0K`; a carriage return goes back to the beginning of the line; with timestamps each line begins with a time, two hexadecimal
-digits for the stream, O or E, and a blank, or `+` where it goes on with the line before.
-"""
+"""The fetch of logs: each once; what GitLab has no more is kept."""
 
 from __future__ import annotations
 
-import codecs
-import hashlib
-import re
-import zlib
-from dataclasses import dataclass, field
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-TEXT_HEAD, TEXT_TAIL = 262_144, 786_432
-"""Characters of a log's text that are kept and indexed: so many of its beginning and of its end, where it is longer than both.
-A log of 50 MB would make as large an index; it is whole in `raw`."""
+from bdc_pipeline.fetching.answers import Refused, TooLarge
+from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.sources.gitlab import log_text, values
+from bdc_pipeline.sources.gitlab import rows as r
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps
+from bdc_pipeline.sources.gitlab.client import SMALL, GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.fetch import UnitTask
+from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.units import Forbidden, UnitsStream
+from bdc_pipeline.sources.gitlab.windows import SETTLING
+from bdc_pipeline.warehouse.stored_rows import StoredRows
+from bdc_pipeline.warehouse.stream import Event, Rows, Same
 
-_PIECE = 1024 * 1024
-"""Bytes that are decoded at a time where no text is kept of them."""
-
-MOST_ERRORS = 50
-LONGEST_ERROR = 500
-"""Lines that look like errors that are kept, the last ones, and characters of each."""
-
-_LEFT_OUT = "\n[... the middle is left out here; it is in raw ...]\n"
-
-# Before the text is taken apart: CSI sequences, OSC sequences with their end, and two-character ones
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-_SECTION = re.compile(r"section_(start|end):(\d{1,12}):([^\[\s\r\x1b]+)(?:\[[^\]\r\n]{0,500}\])?\r?(?:\x1b\[0K)?")
-_SECTION_BYTES = re.compile(_SECTION.pattern.encode(), re.ASCII)
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z [0-9a-f]{2}[OE]([ +])", re.MULTILINE)
-_CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
-_ERROR = re.compile(
-    r"\bERROR\b|\bFAILED\b|\bFAILURES?\b|\*\*\* \[|^E   |\b\w+(?:Error|Exception)\b:|Traceback \(most recent call last\)|"
-    r"(?i:\berror\b[:\[]|\bfatal:|\bpanic:|\bjob failed\b|\bcommand not found\b|\bsegmentation fault\b|\bout of memory\b)"
-)
-_HINTS = (
-    *(
-        b"error",
-        b"fail",
-        b"exception:",
-        b"traceback (most recent call last)",
-        b"*** [",
-        b"\ne   ",
-        b"fatal:",
-        b"panic:",
-    ),
-    *(b"command not found", b"segmentation fault", b"out of memory"),
-)
-"""What a line that the pattern finds holds in lower case, one of them at least."""
-
-_NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)\b", re.IGNORECASE)
+SHORT = 256 * 1024
+"""Bytes up to which a log is read by the thread that writes, while the slot that brought it asks for the next one. A longer one would
+hold up the writing, and many of them the memory."""
 
 
-class Section(msgspec.Struct):
-    """A section: its name, when it began (Unix time), how many seconds it took; None for one that was left open."""
-
-    name: str
-    start: int
-    seconds: int | None
+MOST_PUT_OFF = 64
+"""Short logs that wait to be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """What is kept of a log."""
+class _Came:
+    """A short log as it came."""
 
-    size: int
-    sha256: str
-    lines: int
-    invalid_bytes: int
-    text: str
-    text_cut: bool
-    sections: list[Section] = field(default_factory=list)
-    error_lines: list[str] = field(default_factory=list)
+    unit: Unit
+    raw: bytes | bytearray
 
 
-def parsed(raw: bytes | bytearray) -> Parsed:
-    """Takes a log apart. A large one is never decoded as a whole, since that may take four times its bytes."""
-    text, cut = _kept(raw)
-    errors = [line.strip()[:LONGEST_ERROR] for line in _suspects(text) if is_error(line)][-MOST_ERRORS:]
-    return Parsed(
-        size=len(raw),
-        sha256=hashlib.sha256(raw).hexdigest(),
-        lines=raw.count(b"\n") + (not raw.endswith(b"\n")),
-        invalid_bytes=_invalid(raw),
-        text=text,
-        text_cut=cut,
-        sections=sections_of(raw),
-        error_lines=errors,
+class LogsStream(UnitsStream):
+    """Fetches logs.
+
+    Args:
+        client: where to ask.
+        plan: the jobs.
+        stored: the file, for rows of logs that are gone from GitLab.
+        most_bytes: larger ones are marked and left out.
+        now: the time (UTC).
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
+    """
+
+    what = "log of job"
+
+    def __init__(
+        self,
+        client: GitLabClient,
+        plan: UnitsPlan,
+        *,
+        stored: StoredRows,
+        most_bytes: int,
+        now: str,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(client, t.OF_LOGS, plan, workers=workers, stop=stop, caps=caps)
+        self._stored, self._most, self._now = stored, most_bytes, now
+        self._large = threading.Semaphore(2)
+        self._came: list[tuple[UnitTask, _Came]] = []
+        self._awaited = len(plan.units)
+
+    def work(self) -> Iterator[Event]:
+        """Marks logs of jobs that were erased since, one after the other, and fetches."""
+        self.count(t.JOB_LOGS, len(self.plan.again))
+        for job in self.plan.again:
+            yield Rows(t.JOB_LOGS, [msgspec.structs.replace(self._stored.one(t.JOB_LOGS, job), gone_at=self._now)])
+        yield from super().work()
+        yield from self.idle()
+
+    def fetch(self, unit: Unit) -> Any:
+        """A log, or why there is none."""
+        if unit.size is not None and unit.size > self._most:
+            return _unless_stored(unit, "too_large", unit.size)
+        if (unit.size or 0) <= SMALL:
+            with contextlib.suppress(TooLarge):
+                return self._log(unit, large=False)
+        with self._large:
+            return self._log(unit, large=True)
+
+    def take(self, task: UnitTask, value: r.JobLog | Same | _Came) -> Iterable[Event]:
+        """Passes a row on; a short log is read when nothing arrives."""
+        self._awaited -= 1
+        if not isinstance(value, _Came):
+            return [value if isinstance(value, Same) else Rows(t.JOB_LOGS, [value])]
+        self._came.append((task, value))
+        # behind the last request nothing is held up any more
+        return self.idle() if len(self._came) >= MOST_PUT_OFF or self._awaited < self._workers else ()
+
+    def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
+        """Notes that nothing more comes of it."""
+        self._awaited -= 1
+        return super().failed(task, error)
+
+    def idle(self) -> Iterable[Event]:
+        """Reads the logs that have come."""
+        came, self._came = self._came, []
+        rows = []
+        for task, one in came:
+            try:
+                rows.append(self._row(one.unit, one.raw))
+            except Exception as error:  # noqa: BLE001 - as in the pool's threads: whatever it is, it is this log's failure alone
+                super().failed(task, error)
+        return [Rows(t.JOB_LOGS, rows)] if rows else ()
+
+    def _log(self, unit: Unit, *, large: bool) -> r.JobLog | Same | _Came:
+        try:
+            raw = self.requested(unit, lambda: self.client.log(unit.project_id, unit.id, large=large))
+        except TooLarge:
+            if not large:
+                raise
+            # where no artifact tells its size, it is known to be over the limit: a higher one asks for it again
+            return _unless_stored(unit, "too_large", unit.size or self._most + 1)
+        except Refused as refused:
+            if not is_gone(refused):
+                raise
+            return self._kept(unit) if unit.stored else _without(unit, "missing", unit.size)
+        except Forbidden:
+            return _unless_stored(unit, "forbidden", unit.size)
+        return self._read(unit, raw)
+
+    def _read(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog | Same | _Came:
+        if len(raw) > self._most:
+            return _unless_stored(unit, "too_large", len(raw))
+        if raw:
+            return _Came(unit, raw) if len(raw) <= SHORT else self._row(unit, raw)
+        if unit.stored:
+            return self._kept(unit)
+        # 200 without a byte: no log yet, or erased. With an artifact of a log there is one
+        return _without(unit, "partial" if self._is_partial(unit, 0) else "empty", unit.size)
+
+    def _kept(self, unit: Unit) -> r.JobLog | Same:
+        """The stored log, marked: GitLab has it no more. While a job is young it may just be on its way to the archive."""
+        if self._is_young(unit):
+            return Same(t.JOB_LOGS, 1)
+        row: r.JobLog = self._stored.one(t.JOB_LOGS, unit.id)
+        return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, day=unit.day)
+
+    def _row(self, unit: Unit, raw: bytes | bytearray) -> r.JobLog:
+        found = log_text.parsed(raw)
+        return r.JobLog(
+            id=unit.id,
+            pipeline_id=unit.pipeline_id,
+            project_id=unit.project_id,
+            day=unit.day,
+            state="partial" if self._is_partial(unit, len(raw)) else "complete",
+            gone_at=None,
+            size=found.size,
+            sha256=found.sha256,
+            lines=found.lines,
+            invalid_bytes=found.invalid_bytes,
+            sections=msgspec.json.encode(found.sections).decode(),
+            error_lines="\n".join(found.error_lines),
+            text=found.text,
+            text_cut=found.text_cut,
+            raw=log_text.compressed(raw),
+        )
+
+    def _is_partial(self, unit: Unit, size: int) -> bool:
+        """Whether a log is shorter than its artifact, or too young to be sure that it is whole."""
+        return size < unit.size if unit.size is not None else self._is_young(unit)
+
+    def _is_young(self, unit: Unit) -> bool:
+        return bool(unit.as_of) and values.shifted(unit.as_of, SETTLING) > self._now
+
+
+def _unless_stored(unit: Unit, state: str, size: int | None) -> r.JobLog | Same:
+    """A row that says why there is no log, unless one is stored from before: that one stays."""
+    return Same(t.JOB_LOGS, 1) if unit.stored else _without(unit, state, size)
+
+
+def _without(unit: Unit, state: str, size: int | None) -> r.JobLog:
+    """A row that says why there is no log."""
+    return r.JobLog(
+        id=unit.id,
+        pipeline_id=unit.pipeline_id,
+        project_id=unit.project_id,
+        day=unit.day,
+        state=state,
+        gone_at=None,
+        size=size if size is not None and state == "too_large" else None,
+        sha256=None,
+        lines=None,
+        invalid_bytes=None,
+        sections=None,
+        error_lines=None,
+        text=None,
+        text_cut=False,
+        raw=None,
     )
-
-
-def _kept(raw: bytes | bytearray) -> tuple[str, bool]:
-    """The text that is kept of a log, and whether its middle is left out. Of a large one no more is read than may be kept."""
-    if len(raw) > 4 * (TEXT_HEAD + TEXT_TAIL):
-        # whole characters: neither part begins or ends within one
-        begin = raw[: 2 * TEXT_HEAD].decode("utf-8", "replace").rstrip("\ufffd")
-        end = raw[-2 * TEXT_TAIL :].decode("utf-8", "replace").lstrip("\ufffd")
-        return f"{readable(begin)[:TEXT_HEAD]}{_LEFT_OUT}{readable(end)[-TEXT_TAIL:]}", True
-    text = readable(raw.decode("utf-8", "replace"))
-    if len(text) <= TEXT_HEAD + TEXT_TAIL:
-        return text, False
-    return f"{text[:TEXT_HEAD]}{_LEFT_OUT}{text[-TEXT_TAIL:]}", True
-
-
-def _invalid(raw: bytes | bytearray) -> int:
-    """Places that are no UTF-8: replacement characters that decoding makes, less those that are there."""
-    if raw.isascii():
-        return 0
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    pieces = range(0, len(raw), _PIECE)
-    made = sum(decoder.decode(raw[at : at + _PIECE], at + _PIECE >= len(raw)).count("\ufffd") for at in pieces)
-    return made - raw.count(b"\xef\xbf\xbd")
-
-
-def readable(text: str) -> str:
-    """What a person sees: no times of the runner, sections or escapes; of a line that was rewritten, what it was at the end."""
-    if _STAMP.search(text, 0, 64):
-        text = _without_stamps(text)
-    text = _SECTION.sub("", text)
-    text = _ESCAPE.sub("", text)
-    if "\r" in text:
-        text = "\n".join(_at_the_end(line) if "\r" in line else line for line in text.split("\n"))
-    # bytes, since a pattern takes three times as long; no character of more than one byte has such a byte
-    kept = text.encode("utf-8", "surrogatepass").translate(None, _CONTROL)
-    return kept.decode("utf-8", "surrogatepass")
-
-
-def _without_stamps(text: str) -> str:
-    """A `+` after the time says that the line goes on with the one before."""
-    text = re.sub(_STAMP.pattern.replace("([ +])", r"\+"), "\x00", text, flags=re.MULTILINE).replace("\n\x00", "")
-    return _STAMP.sub("", text)
-
-
-def _at_the_end(line: str) -> str:
-    """What a carriage return leaves of a line: each part overwrites the one before as far as it is long."""
-    # from the last part back, so that each character is looked at once
-    shown = ""
-    for overwritten in reversed(line.split("\r")):
-        if len(overwritten) > len(shown):
-            shown += overwritten[len(shown) :]
-    return shown
-
-
-def sections_of(raw: bytes | bytearray) -> list[Section]:
-    """The sections in the order in which they began. One that ends without a beginning is none."""
-    found: list[Section] = []
-    opened: dict[bytes, list[Section]] = {}
-    for kind, at, told in _SECTION_BYTES.findall(raw):
-        name = bytes(told)
-        if kind == b"start":
-            found.append(Section(name.decode("utf-8", "replace"), int(at), None))
-            opened.setdefault(name, []).append(found[-1])
-        elif opened.get(name):
-            section = opened[name].pop()
-            section.seconds = max(0, int(at) - section.start)
-    return found
-
-
-def _suspects(text: str) -> list[str]:
-    """The lines that hold a hint at an error. Looking for the hints in all of a text takes a tenth of the time that lines take."""
-    encoded = b"\n" + text.encode("utf-8", "surrogatepass")
-    lowered = encoded.lower()
-    begins: set[int] = set()
-    for hint in _HINTS:
-        at = lowered.find(hint)
-        while at >= 0:
-            # a hint that begins with the end of the line before belongs to its own
-            own = at + hint.startswith(b"\n")
-            begins.add(encoded.rfind(b"\n", 0, own) + 1)
-            at = lowered.find(hint, _end_of_line(encoded, own))
-    lines = (encoded[begin : _end_of_line(encoded, begin)] for begin in sorted(begins))
-    return [line.decode("utf-8", "surrogatepass") for line in lines]
-
-
-def _end_of_line(encoded: bytes, begin: int) -> int:
-    end = encoded.find(b"\n", begin)
-    return end if end >= 0 else len(encoded)
-
-
-def is_error(line: str) -> bool:
-    """Whether a line looks like an error; `0 errors` does not."""
-    return _ERROR.search(line) is not None and _NO_ERROR.search(line) is None
-
-
-def compressed(raw: bytes | bytearray) -> bytes:
-    """A log as `job_logs.raw` holds it; `zlib.decompress` gives it back byte by byte."""
-    return zlib.compress(raw, 6)

@@ -32,7 +32,8 @@ ROUNDS = 3
 
 @dataclass(slots=True)
 class _List:
-    """A list of a project's pipelines under way. What came is noted by the thread that writes."""
+    """A list of a project's pipelines under way. What came is noted by the thread that writes, but for `unknown`: pipelines by day that a
+    list that is only compared has and the file has not, noted by those that fetch."""
 
     window: Window
     children: bool

@@ -1,174 +1,167 @@
-"""Test reports and their summaries as rows: totals, suites, cases."""
+"""The fetch of test reports: each once for every state of its pipeline; cases that GitLab has no more are kept."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from bdc_pipeline.fetching.answers import BadAnswer, Refused
+from bdc_pipeline.fetching.pool import Stop
+from bdc_pipeline.sources.gitlab import report_rows, values
 from bdc_pipeline.sources.gitlab import rows as r
-from bdc_pipeline.sources.gitlab.values import Malformed, listed, number, shown, text, whole
-
-RAN = frozenset({"success", "failed", "error"})
-"""What a test case can come to that ran; one that was skipped tells nothing of itself."""
-
-
-def test_report(of: Sequence[Any], totals: Mapping[str, Any], state: str) -> r.TestReport:
-    """The totals of a report or of a summary; `of` are pipeline, project, day and the pipeline's state.
-
-    Raises:
-        Malformed: a total is no number.
-    """
-    pipeline_id, project_id, day, token = of
-    return r.TestReport(
-        pipeline_id=pipeline_id,
-        project_id=project_id,
-        day=day,
-        as_of=token,
-        state=state,
-        gone_at=None,
-        total_time=number(totals, "total_time" if "total_time" in totals else "time"),
-        total_count=whole(totals, "total_count" if "total_count" in totals else "count"),
-        success_count=whole(totals, "success_count" if "success_count" in totals else "success"),
-        failed_count=whole(totals, "failed_count" if "failed_count" in totals else "failed"),
-        skipped_count=whole(totals, "skipped_count" if "skipped_count" in totals else "skipped"),
-        error_count=whole(totals, "error_count" if "error_count" in totals else "error"),
-    )
+from bdc_pipeline.sources.gitlab import tables as t
+from bdc_pipeline.sources.gitlab.caps import Caps
+from bdc_pipeline.sources.gitlab.client import GitLabClient, is_gone
+from bdc_pipeline.sources.gitlab.fetch import UnitTask, rejected
+from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.units import UnitsStream
+from bdc_pipeline.warehouse.stored_rows import StoredRows
+from bdc_pipeline.warehouse.stream import Event, Rows
 
 
-def test_suite(of: r.TestReport, position: int, suite: Mapping[str, Any]) -> r.TestSuite:
-    """A suite of a report or of a summary.
-
-    Raises:
-        Malformed: it cannot become a row.
-    """
-    return r.TestSuite(
-        pipeline_id=of.pipeline_id,
-        position=position,
-        project_id=of.project_id,
-        day=of.day,
-        name=text(suite, "name"),
-        total_time=number(suite, "total_time"),
-        total_count=whole(suite, "total_count"),
-        success_count=whole(suite, "success_count"),
-        failed_count=whole(suite, "failed_count"),
-        skipped_count=whole(suite, "skipped_count"),
-        error_count=whole(suite, "error_count"),
-        suite_error=text(suite, "suite_error"),
-        job_ids=[found for found in listed(suite, "build_ids") if isinstance(found, int)],
-    )
-
-
-def test_case(of: r.TestSuite, position: int, case: Any) -> r.TestCase:
-    """A case of a suite.
-
-    Raises:
-        Malformed: it cannot become a row.
-    """
-    if not isinstance(case, dict):
-        raise Malformed(f"the case is {shown(case)} where an object is expected")
-    recent = case.get("recent_failures")
-    return r.TestCase(
-        pipeline_id=of.pipeline_id,
-        suite=of.position,
-        position=position,
-        project_id=of.project_id,
-        day=of.day,
-        suite_name=of.name,
-        status=text(case, "status"),
-        name=text(case, "name"),
-        classname=text(case, "classname"),
-        file=text(case, "file"),
-        execution_time=number(case, "execution_time"),
-        system_output=text_or_json(case.get("system_output")),
-        stack_trace=text_or_json(case.get("stack_trace")),
-        recent_failures=whole(recent, "count") if isinstance(recent, dict) else None,
-        attachment_url=text(case, "attachment_url"),
-    )
-
-
-def earlier_outcomes(
-    of: r.TestReport, stored: Iterable[Sequence[Any]], cases: Iterable[r.TestCase]
-) -> list[r.EarlierOutcome]:
-    """The outcomes that test cases of a pipeline had and have no more: their jobs were run again.
-
-    By names, since places in a report move where a run ended early. A name that several cases have keeps an outcome as long as one
-    of them has it.
+class TestsStream(UnitsStream):
+    """Fetches test reports; where the cases have expired, the counts that are left.
 
     Args:
-        of: the new report.
-        stored: the cases as they are stored: suite's name, class, name, status, and the pipeline's state at which it was so.
-        cases: those of the new report.
+        client: where to ask.
+        plan: the pipelines.
+        stored: the file, for rows of reports whose cases have expired.
+        now: the time (UTC).
+        workers: requests at the same time.
+        stop: ends it early.
+        caps: further limits.
     """
-    remain = {(case.suite_name, case.classname, case.name, case.status) for case in cases}
-    gone = Counter(tuple(one) for one in stored if one[3] in RAN and tuple(one[:4]) not in remain)
-    return [
-        r.EarlierOutcome(
-            pipeline_id=of.pipeline_id,
-            suite_name=suite or "",
-            classname=classname or "",
-            name=name or "",
-            status=status,
-            project_id=of.project_id,
-            day=of.day,
-            cases=count,
-            as_of=as_of,
-        )
-        for (suite, classname, name, status, as_of), count in gone.items()
-    ]
 
+    what = "tests of pipeline"
+    __test__ = False
 
-def completed(report: Mapping[str, Any], summary: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A report of which some files have expired, with the suites, and the counts of suites, that the summary still has.
+    def __init__(
+        self,
+        client: GitLabClient,
+        plan: UnitsPlan,
+        *,
+        stored: StoredRows,
+        now: str,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
+    ) -> None:
+        super().__init__(client, t.OF_TESTS, plan, workers=workers, stop=stop, caps=caps)
+        self._stored, self._now = stored, now
 
-    Raises:
-        Malformed: its suites are no list of objects.
-    """
-    counted = {text(suite, "name"): suite for suite in listed(summary, "test_suites") if isinstance(suite, dict)}
-    suites = []
-    for suite in listed(report, "test_suites"):
-        if not isinstance(suite, dict):
-            raise Malformed(f"a suite is {shown(suite)} where an object is expected")
-        suites.append({**suite, **counted.pop(text(suite, "name"), {})})
-    return {**report, "test_suites": [*suites, *counted.values()]}
+    def fetch(self, unit: Unit) -> Iterable[Event] | None:
+        """A pipeline's report, or its summary; None where GitLab has no such pipeline."""
+        try:
+            return self._report(unit)
+        except Refused as refused:
+            if not is_gone(refused):
+                raise
+            return None  # deleted since it was listed: the next listing says so
 
-
-def with_expired(
-    suites: Sequence[r.TestSuite],
-    cases: Sequence[r.TestCase],
-    stored_suites: Iterable[r.TestSuite],
-    stored_cases: Iterable[r.TestCase],
-) -> tuple[list[r.TestSuite], list[r.TestCase]]:
-    """A pipeline's suites and cases, with stored ones behind them that did not come, at places of their own.
-
-    Suites are told apart by their names, cases by suite, class and name; where several have one name, as many stay as there were.
-    """
-    places = {suite.name: suite.position for suite in suites}
-    rows = list(suites)
-    for old in stored_suites:
-        if old.name not in places:
-            places[old.name] = len(places)
-            rows.append(
-                msgspec.structs.replace(old, position=places[old.name], day=suites[0].day if suites else old.day)
-            )
-    came = Counter((case.suite_name, case.classname, case.name) for case in cases)
-    ends = Counter(case.suite for case in cases)
-    kept = list(cases)
-    for former in stored_cases:
-        identity = former.suite_name, former.classname, former.name
-        if came[identity] > 0:
-            came[identity] -= 1
-        elif former.suite_name in places:
-            place = places[former.suite_name]
-            kept.append(msgspec.structs.replace(former, suite=place, position=ends[place], day=rows[0].day))
-            ends[place] += 1
-    return rows, kept
-
-
-def text_or_json(value: Any) -> str | None:
-    """A text as it is, a structure as JSON: what a JUnit file's elements were turned into."""
-    if value is None or isinstance(value, str):
+    def take(self, task: UnitTask, value: Iterable[Event] | None) -> Iterable[Event]:
+        """Passes a report on; one of a pipeline that is no more is not waited for."""
+        del task
+        if value is None:
+            self.count(t.TEST_REPORTS, -1)
+            return ()
         return value
-    return msgspec.json.encode(value).decode()
+
+    def _report(self, unit: Unit) -> list[Event]:
+        try:
+            report = {} if unit.expired else self._ask(unit, "test_report")
+            if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
+                if not unit.partly_expired:
+                    return self._events(unit, report, report, "stored")
+                summary = self._ask(unit, "test_report_summary")
+                totals = values.part(summary, "total")
+                if (values.whole(totals, "count") or 0) <= (values.whole(report, "total_count") or 0):
+                    return self._events(unit, report, report, "stored")
+                return self._events(unit, totals, report_rows.completed(report, summary), "stored", is_whole=False)
+            if unit.stored:
+                return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
+            summary = self._ask(unit, "test_report_summary")
+            totals = values.part(summary, "total")
+            count = values.whole(totals, "count")
+            if count and not unit.expired and not unit.partly_expired:
+                raise BadAnswer(
+                    f"the report has no test case, its summary counts {count}, and none of its files has expired."
+                )
+            return self._events(unit, totals, summary, "expired" if count else "none")
+        except values.Malformed as error:
+            return [rejected(t.TEST_REPORTS, unit.day, (unit.id,), error, json.dumps({"pipeline": unit.id}))]
+
+    def _ask(self, unit: Unit, what: str) -> dict[str, Any]:
+        path = f"projects/{unit.project_id}/pipelines/{unit.id}/{what}"
+        found: dict[str, Any] = self.asked(unit.project_id, lambda: self.client.one(path))
+        return found
+
+    def _kept(self, unit: Unit) -> r.TestReport:
+        """The stored report, marked: GitLab has the cases no more."""
+        row: r.TestReport = self._stored.one(t.TEST_REPORTS, unit.id)
+        return msgspec.structs.replace(row, gone_at=row.gone_at or self._now, as_of=unit.as_of, day=unit.day)
+
+    def _events(
+        self,
+        unit: Unit,
+        totals: Mapping[str, Any],
+        report: Mapping[str, Any],
+        state: str,
+        *,
+        is_whole: bool = True,
+    ) -> list[Event]:
+        row = report_rows.test_report((unit.id, unit.project_id, unit.day, unit.as_of), totals, state)
+        suites: list[r.TestSuite] = []
+        cases: list[r.TestCase] = []
+        rejects: list[Event] = []
+        unread: set[str | None] = set()
+        for place, suite in enumerate(values.listed(report, "test_suites")):
+            if not isinstance(suite, dict):
+                raise values.Malformed(f"suite {place} is no object")
+            suites.append(report_rows.test_suite(row, place, suite))
+            for position, case in enumerate(values.listed(suite, "test_cases")):
+                try:
+                    cases.append(report_rows.test_case(suites[-1], position, case))
+                except values.Malformed as error:
+                    key = (row.pipeline_id, place, position)
+                    rejects.append(rejected(t.TEST_CASES, row.day, key, error, values.raw_of(case)))
+                    unread.add(suites[-1].name)
+        # which case it was that could not be read is not known, so nothing of its suite counts as replaced
+        stored = [one for one in self._stored_outcomes(unit) if one[0] not in unread]
+        earlier = report_rows.earlier_outcomes(row, stored, cases)
+        if not is_whole and unit.stored:
+            suites, cases = self._with_expired(unit, suites, cases)
+        if rejects:
+            row = msgspec.structs.replace(row, as_of="")  # of no state of the pipeline, so that it is asked for again
+        return [
+            Rows(t.TEST_REPORTS, [row]),
+            Rows(t.TEST_SUITES, suites, [row.pipeline_id]),
+            # a reject keeps the row that is stored of it, so the cases that are gone are found all the same
+            Rows(t.TEST_CASES, cases, [row.pipeline_id]),
+            # what a retried job's cases came to before is nowhere else: GitLab's report is that of the last run
+            Rows(t.EARLIER_OUTCOMES, earlier),
+            *rejects,
+        ]
+
+    def _stored_outcomes(self, unit: Unit) -> list[tuple[Any, ...]]:
+        return self._stored.values(_OUTCOMES, unit.id) if unit.stored else []
+
+    def _with_expired(
+        self, unit: Unit, suites: list[r.TestSuite], cases: list[r.TestCase]
+    ) -> tuple[list[r.TestSuite], list[r.TestCase]]:
+        """A report with the stored suites and cases that it has no more, since the files that they were in have expired."""
+        return report_rows.with_expired(
+            suites,
+            cases,
+            self._stored.of(t.TEST_SUITES, "pipeline_id", unit.id, live=True),
+            self._stored.of(t.TEST_CASES, "pipeline_id", unit.id, live=True),
+        )
+
+
+_OUTCOMES = (
+    "SELECT c.suite_name, c.classname, c.name, c.status, r.as_of FROM test_cases c JOIN test_reports r USING (pipeline_id) "
+    "WHERE pipeline_id = ? AND c.vanished_at IS NULL"
+)
+"""The outcomes of a pipeline's cases as they are stored, and the pipeline's state at which they were so."""

@@ -12,7 +12,7 @@ import pytest
 
 from bdc_pipeline.fetching.answers import BadAnswer, Refused
 from bdc_pipeline.fetching.session import ApiSession
-from bdc_pipeline.sources.gitlab import fetch, logs, values
+from bdc_pipeline.sources.gitlab import fetch, log_text, values
 from bdc_pipeline.sources.gitlab.client import GitLabClient, Page, is_gone
 from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
 
@@ -176,15 +176,15 @@ def test_a_page_in_place_of_bytes_is_no_log_and_no_archive(copy: Copy, topic: st
 
 
 def test_a_log_that_cannot_be_read_is_one_failure(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, broken = logs.parsed, []
+    read, broken = log_text.parsed, []
 
-    def breaking(raw: bytes | bytearray) -> logs.Parsed:
+    def breaking(raw: bytes | bytearray) -> log_text.Parsed:
         if not broken:
             broken.append(1)
             raise MemoryError("no room")
         return read(raw)
 
-    monkeypatch.setattr(logs, "parsed", breaking)
+    monkeypatch.setattr(log_text, "parsed", breaking)
     report = copy.sync_all(**ONLY_LOGS)
     assert not report.complete
     assert "no room" in errors_of(report)
@@ -333,7 +333,7 @@ def test_a_time_out_of_range_makes_its_record_a_reject(value: str) -> None:
 )
 def test_no_log_takes_the_reader_long(raw: bytes) -> None:
     began = time.process_time()
-    assert logs.parsed(raw).size == len(raw)
+    assert log_text.parsed(raw).size == len(raw)
     assert time.process_time() - began < 2
 
 

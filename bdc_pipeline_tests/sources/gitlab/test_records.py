@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdc_pipeline.sources.gitlab import records, reports, values
+from bdc_pipeline.sources.gitlab import records, report_rows, values
 from bdc_pipeline.sources.gitlab.values import Malformed
 
 JOB: dict[str, Any] = {
@@ -186,20 +186,22 @@ def test_of_runs_with_one_name_and_stage_the_latest_counts() -> None:
     ],
 )
 def test_system_output_comes_in_four_types(told: object, row: str | None) -> None:
-    report = reports.test_report((1, 2, "2026-05-01", "x"), {"total_time": 5, "total_count": 1}, "stored")
-    suite = reports.test_suite(report, 0, {"name": "Secure", "total_time": 5})
-    case = reports.test_case(
+    report = report_rows.test_report((1, 2, "2026-05-01", "x"), {"total_time": 5, "total_count": 1}, "stored")
+    suite = report_rows.test_suite(report, 0, {"name": "Secure", "total_time": 5})
+    case = report_rows.test_case(
         suite, 0, {"status": "failed", "execution_time": 5, "system_output": told, "recent_failures": None}
     )
     assert (case.system_output, case.execution_time, report.total_time) == (row, 5.0, 5.0)
-    assert reports.test_case(suite, 0, {"recent_failures": {"count": 3, "base_branch": "main"}}).recent_failures == 3
+    assert (
+        report_rows.test_case(suite, 0, {"recent_failures": {"count": 3, "base_branch": "main"}}).recent_failures == 3
+    )
 
 
 def test_a_summary_has_other_keys_than_a_report() -> None:
     totals = {"time": 1904, "count": 3363, "success": 3351, "failed": 0, "skipped": 12, "error": 0, "suite_error": None}
-    row = reports.test_report((1, 2, "2026-05-01", "x"), totals, "expired")
+    row = report_rows.test_report((1, 2, "2026-05-01", "x"), totals, "expired")
     assert (row.total_time, row.total_count, row.success_count, row.skipped_count) == (1904.0, 3363, 3351, 12)
-    assert reports.test_suite(row, 0, {"name": "test", "build_ids": [66004, 66005]}).job_ids == [66004, 66005]
+    assert report_rows.test_suite(row, 0, {"name": "test", "build_ids": [66004, 66005]}).job_ids == [66004, 66005]
 
 
 def test_every_status_is_kept_and_an_unknown_one_is_alive() -> None:

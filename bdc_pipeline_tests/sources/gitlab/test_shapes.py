@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bdc_pipeline.fetching.pacing import pause_asked_for
-from bdc_pipeline.sources.gitlab import records, reports
+from bdc_pipeline.sources.gitlab import records, report_rows
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.client import next_link
 from bdc_pipeline.sources.gitlab.whole import project_path
@@ -287,12 +287,12 @@ def test_projects_as_documented(shape: Shape) -> None:
 
 def test_a_test_report_and_its_summary_as_documented() -> None:
     of = (900, 12, DAY, "x")
-    report = reports.test_report(of, REPORT, "stored")
-    [suite] = [reports.test_suite(report, 0, one) for one in REPORT["test_suites"]]
-    case = reports.test_case(suite, 0, CASE)
+    report = report_rows.test_report(of, REPORT, "stored")
+    [suite] = [report_rows.test_suite(report, 0, one) for one in REPORT["test_suites"]]
+    case = report_rows.test_case(suite, 0, CASE)
     assert (report.total_count, suite.total_time, case.execution_time, case.system_output) == (1, 5.0, 5.0, None)
-    summary = reports.test_report(of, SUMMARY["total"], "expired")
-    [suite] = [reports.test_suite(summary, 0, one) for one in SUMMARY["test_suites"]]
+    summary = report_rows.test_report(of, SUMMARY["total"], "expired")
+    [suite] = [report_rows.test_suite(summary, 0, one) for one in SUMMARY["test_suites"]]
     assert (summary.total_count, summary.success_count, suite.job_ids) == (33, 30, [501, 502])
 
 
@@ -495,9 +495,9 @@ def in_table(store: Store, rows: list[msgspec.Struct]) -> None:
 
 
 def of_report(suite: Shape, case: Shape) -> list[msgspec.Struct]:
-    report = reports.test_report((1, 2, DAY, "x"), suite, "stored")
-    made = reports.test_suite(report, 0, suite)
-    return [report, made, reports.test_case(made, 0, case)]
+    report = report_rows.test_report((1, 2, DAY, "x"), suite, "stored")
+    made = report_rows.test_suite(report, 0, suite)
+    return [report, made, report_rows.test_case(made, 0, case)]
 
 
 def of_job(shape: Shape) -> list[msgspec.Struct]:

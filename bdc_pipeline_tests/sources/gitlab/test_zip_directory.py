@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bdc_pipeline.sandbox.gitlab.archives import hostile
-from bdc_pipeline.sources.gitlab.archives import Damaged, Entry, find_directory, read_entries
+from bdc_pipeline.sources.gitlab.zip_directory import Damaged, Entry, find_directory, read_entries
 
 
 def entries(content: bytes) -> list[Entry]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdc_pipeline.sources.gitlab import logs
+from bdc_pipeline.sources.gitlab import log_text
 
 SECTION = b"section_start:1700000000:get_sources[collapsed=true]\r\x1b[0KFetching\nsection_end:1700000007:get_sources\r\x1b[0K\n"
 
@@ -31,12 +31,12 @@ SECTION = b"section_start:1700000000:get_sources[collapsed=true]\r\x1b[0KFetchin
     ],
 )
 def test_the_text_is_what_a_person_reads(raw: bytes, text: str) -> None:
-    assert logs.parsed(raw).text == text
+    assert log_text.parsed(raw).text == text
 
 
 def test_sections_are_timed_and_one_that_stays_open_has_no_end() -> None:
     raw = SECTION + b"section_start:1700000010:step_script\r\x1b[0K" + b"section_end:5:never_begun\r\x1b[0K"
-    found = [(section.name, section.start, section.seconds) for section in logs.parsed(raw).sections]
+    found = [(section.name, section.start, section.seconds) for section in log_text.parsed(raw).sections]
     assert found == [("get_sources", 1_700_000_000, 7), ("step_script", 1_700_000_010, None)]
 
 
@@ -54,23 +54,23 @@ def test_sections_are_timed_and_one_that_stays_open_has_no_end() -> None:
     ],
 )
 def test_lines_that_look_like_errors(line: str) -> None:
-    assert logs.is_error(line)
+    assert log_text.is_error(line)
 
 
 @pytest.mark.parametrize(
     "line", ["0 errors, 0 warnings", "all tests passed", "no errors found", "terrors", "Compiling error.ts"]
 )
 def test_lines_that_do_not(line: str) -> None:
-    assert not logs.is_error(line)
+    assert not log_text.is_error(line)
 
 
 def test_invalid_bytes_are_counted_and_a_real_replacement_character_is_none() -> None:
-    assert logs.parsed("x \ufffd".encode() + b"\xff\xfe").invalid_bytes == 2
+    assert log_text.parsed("x \ufffd".encode() + b"\xff\xfe").invalid_bytes == 2
 
 
 def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
     raw = b"begin\n" + b"x" * 5_000_000 + b"\nERROR: at the end\n"
-    found = logs.parsed(raw)
+    found = log_text.parsed(raw)
     assert found.text_cut
     assert found.text.startswith("begin\n")
     assert found.text.endswith("ERROR: at the end\n")
@@ -80,9 +80,9 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_can_be_taken_apart_and_come_back(raw: bytes) -> None:
-    found = logs.parsed(raw)
+    found = log_text.parsed(raw)
     assert "\x1b[" not in found.text or b"\x1b\x1b" in raw or "\x1b" not in found.text
-    assert zlib.decompress(logs.compressed(raw)) == raw
+    assert zlib.decompress(log_text.compressed(raw)) == raw
     assert found.size == len(raw)
 
 
@@ -90,7 +90,7 @@ def test_a_large_log_is_never_a_text_as_a_whole() -> None:
     # a character of four bytes makes Python's text four times as large as ASCII's
     raw = b"begin\n" + ("build \U0001f680 done\n" * 1_500_000).encode() + b"caf\xe9\nERROR: at the end\n"
     tracemalloc.start()
-    found = logs.parsed(raw)
+    found = log_text.parsed(raw)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(raw) > 20_000_000
@@ -102,14 +102,14 @@ def test_a_large_log_is_never_a_text_as_a_whole() -> None:
 def test_invalid_bytes_are_counted_the_same_in_pieces(parts: list[bytes]) -> None:
     raw = b"".join(parts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "_PIECE", 3)
-        assert logs.parsed(raw).invalid_bytes == raw.decode("utf-8", "replace").count("\ufffd") - raw.count(
+        patch.setattr(log_text, "_PIECE", 3)
+        assert log_text.parsed(raw).invalid_bytes == raw.decode("utf-8", "replace").count("\ufffd") - raw.count(
             b"\xef\xbf\xbd"
         )
 
 
 @given(st.text(alphabet="eEfFaAilLrRoO: \n\u0130", max_size=80))
 def test_lines_with_errors_are_found_however_they_are_looked_for(text: str) -> None:
-    assert [line for line in logs._suspects(text) if logs.is_error(line)] == [
-        line for line in text.split("\n") if logs.is_error(line)
+    assert [line for line in log_text._suspects(text) if log_text.is_error(line)] == [
+        line for line in text.split("\n") if log_text.is_error(line)
     ]

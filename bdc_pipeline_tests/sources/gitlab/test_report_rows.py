@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from bdc_pipeline.sources.gitlab import reports
+from bdc_pipeline.sources.gitlab import report_rows
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying_few_days, errors_of
 
-REPORT = reports.test_report((5, 7, "2026-05-31", "now success"), {}, "stored")
-SUITE = reports.test_suite(REPORT, 0, {"name": "unit"})
+REPORT = report_rows.test_report((5, 7, "2026-05-31", "now success"), {}, "stored")
+SUITE = report_rows.test_suite(REPORT, 0, {"name": "unit"})
 
 
 def cases_of(*outcomes: tuple[str | None, str]) -> list[r.TestCase]:
     return [
-        reports.test_case(SUITE, place, {"name": name, "status": status})
+        report_rows.test_case(SUITE, place, {"name": name, "status": status})
         for place, (name, status) in enumerate(outcomes)
     ]
 
@@ -46,7 +46,7 @@ def test_outcomes_that_are_in_the_report_no_more_are_earlier_ones(
     stored: list[tuple[str | None, str]], now: list[tuple[str | None, str]], gone: list[tuple[str, str, int]]
 ) -> None:
     before = [("unit", None, name, status, "then failed") for name, status in stored]
-    found = reports.earlier_outcomes(REPORT, before, cases_of(*now))
+    found = report_rows.earlier_outcomes(REPORT, before, cases_of(*now))
     assert [(one.name, one.status, one.cases) for one in found] == gone
     for one in found:
         assert (one.pipeline_id, one.project_id, one.day, one.as_of) == (5, 7, "2026-05-31", "then failed")
