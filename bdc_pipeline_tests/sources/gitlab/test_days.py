@@ -50,6 +50,10 @@ def test_a_sync_without_a_range_goes_on_from_the_first_day_that_is_open(file: Co
 # -- by syncs --------------------------------------------------------------------------------------------------
 
 
+NEXT_DAY = ("2026-06-02",)
+"""Synced besides, so that the day with the pipelines is not the last one, which is always looked at again."""
+
+
 def resync(copy: Copy, **options: object) -> None:
     """What a person does next: a sync without a range."""
     report = copy.sync(**{"first": None, **options})  # type: ignore[arg-type]
@@ -62,6 +66,7 @@ def test_what_a_later_stage_has_missed_comes_with_a_sync_without_a_range(tmp_pat
         copy.sandbox.configure(faults=[f"500@job {broken} trace"])
         assert not copy.sync_all(limits={"attempts": 1}).complete
         copy.sandbox.configure(faults=[])
+        assert copy.sync(partitions=NEXT_DAY).complete
         resync(copy)
         assert copy.one("SELECT count(*) FROM job_logs WHERE id = ?", broken) == 1
         assert (
@@ -72,6 +77,7 @@ def test_what_a_later_stage_has_missed_comes_with_a_sync_without_a_range(tmp_pat
 def test_stages_that_were_left_out_come_with_a_sync_that_does_not_leave_them_out(tmp_path: Path) -> None:
     with copying_few_days(tmp_path) as copy:
         assert copy.sync_all(logs=False, tests=False, artifacts=False).complete
+        assert copy.sync(partitions=NEXT_DAY).complete
         resync(copy, logs=False)
         assert copy.query("SELECT 1 FROM job_logs") == []
         resync(copy)
@@ -84,6 +90,7 @@ def test_stages_that_were_left_out_come_with_a_sync_that_does_not_leave_them_out
 def test_a_project_that_joins_later_comes_with_its_history(tmp_path: Path) -> None:
     with copying_few_days(tmp_path, denied=["104=404"]) as copy:
         assert copy.sync_all().complete
+        assert copy.sync(partitions=NEXT_DAY).complete
         copy.sandbox.configure(denied=[])
         resync(copy)
         assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
@@ -98,6 +105,7 @@ def test_projects_that_were_not_named_come_with_a_sync_of_all(tmp_path: Path) ->
     with copying_few_days(tmp_path) as copy:
         assert copy.sync_all(projects=["101"]).complete
         assert copy.query("SELECT DISTINCT project_id FROM jobs") == [(101,)]
+        assert copy.sync(partitions=NEXT_DAY).complete
         resync(copy)
         assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
         # part of it once more: nothing of the others, and no day is any worse for it
@@ -130,6 +138,7 @@ def test_a_project_whose_ci_is_switched_off_is_not_asked_for(tmp_path: Path) -> 
         assert dict(copy.query("SELECT id, has_ci FROM projects")) == {101: 1, 104: 0, 107: 0}
         assert copy.query("SELECT DISTINCT project_id FROM pipelines") == [(101,)]
         # switched on again, it is like one that has joined
+        assert copy.sync(partitions=NEXT_DAY).complete
         copy.api.change("update", entity="Project", id=104, columns={"builds_access_level": "enabled"})
         copy.api.change("update", entity="Project", id=107, columns={"repository_access_level": "private"})
         resync(copy)

@@ -196,8 +196,9 @@ def test_artifacts_that_come_minutes_after_the_end_are_found_by_one_more_list(co
 def test_a_list_by_keyset_whose_link_was_taken_away_loses_no_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=4) as copy:
-        copy.api.change("run", project=101, count=60, jobs=4, at=AT)
+    with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=3) as copy:
+        # a page ends among a pipeline's jobs
+        copy.api.change("run", project=101, count=80, jobs=3, at=AT)
         walked = spoilt(
             monkeypatch, "page", "projects/101/jobs", lambda p: Page(p.rows, None, p.total, p.pages, p.at), times=1
         )
