@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -19,51 +18,16 @@ from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
-from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, Page, by_hundreds, identity
+from bdc_pipeline.sources.gitlab.client import GitLabClient, Page, by_hundreds, identity
 from bdc_pipeline.sources.gitlab.fetch import UnitTask, rejected_record
+from bdc_pipeline.sources.gitlab.listed import ListedPage, PipelineList
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
 from bdc_pipeline.sources.gitlab.whole import Whole, WholePipelines
 from bdc_pipeline.sources.gitlab.windows import Window, start_of, text_of
-from bdc_pipeline.warehouse.stream import Checked, Event, Missing, Reject, Rows, Same
+from bdc_pipeline.warehouse.stream import Checked, Event, Missing, Rows, Same
 
 ROUNDS = 3
 """How often a list is read through until as many ids came as GitLab counts."""
-
-
-@dataclass(slots=True)
-class _List:
-    """A list of a project's pipelines under way. What came is noted by the thread that writes, but for `unknown`: pipelines by day that a
-    list that is only compared has and the file has not, noted by those that fetch."""
-
-    window: Window
-    children: bool
-    total: int | None = None
-    counted: bool = True
-    ids: set[int] = field(default_factory=set)
-    at: dt.datetime | None = None
-    failed: bool = False
-    unread: int = 0
-    swept: bool = False
-    unknown: dict[str, set[int]] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        return f"project {self.window.name} {'child ' * self.children}pipelines"
-
-    @property
-    def is_short(self) -> bool:
-        return not self.failed and self.total is not None and len(self.ids) + self.unread < self.total
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """What a page of a list brought."""
-
-    page: Page
-    ids: list[int]
-    same: int
-    rejects: list[Reject]
-    unread: int
 
 
 class PipelinesStream(WholePipelines):
@@ -90,7 +54,7 @@ class PipelinesStream(WholePipelines):
     ) -> None:
         super().__init__(client, plan, workers=workers, stop=stop, caps=caps)
         self._graphql = graphql
-        self._lists: list[_List] = []
+        self._lists: list[PipelineList] = []
         self._failed_projects: set[int] = set()
         self._unchanged: dict[int, dt.datetime] = {}
         self._came: set[int] = set()
@@ -118,7 +82,7 @@ class PipelinesStream(WholePipelines):
             if not short or self.stopped or self._left == 0:
                 break
             for one in short:
-                one.ids, one.unread, one.total = set(), 0, None
+                one.begin_again()
             yield from self.round(self._first_page(one) for one in short)
         yield from self._look_for_missing()
         yield from self._conclude()
@@ -151,43 +115,33 @@ class PipelinesStream(WholePipelines):
             for half in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
                 yield from self._probe({number: since[number] for number in half})
 
-    def _to_list(self, changed: set[int]) -> Iterator[_List]:
+    def _to_list(self, changed: set[int]) -> Iterator[PipelineList]:
         for window in self.plan.windows:
             told = window.project_id in changed
             if told or window.own:
-                yield _List(window, children=False)
+                yield PipelineList(window, children=False)
             # a project's first child pipeline is found by its parent's bridge
             if window.children or (told and self._has_children(window)):
-                yield _List(window, children=True)
+                yield PipelineList(window, children=True)
 
-    def _to_sweep(self) -> Iterator[_List]:
+    def _to_sweep(self) -> Iterator[PipelineList]:
         for window in self.plan.swept:
             for children, wanted in ((False, window.own), (True, window.children)):
                 if wanted:
-                    yield _List(window, children, swept=True)
+                    yield PipelineList(window, children, swept=True)
 
     def _has_children(self, window: Window) -> bool:
         return window.project_id in self.plan.with_children
 
     # -- lists -------------------------------------------------------------------------------------------------
 
-    def _first_page(self, one: _List) -> UnitTask:
-        params: dict[str, Any] = {
-            "updated_after": one.window.after,
-            "order_by": "id",
-            "sort": "asc",
-            "per_page": PAGE_SIZE,
-        }
-        if one.window.before is not None:
-            params["updated_before"] = one.window.before
-        if one.children:
-            params["source"] = "parent_pipeline"
-        return self._page(one, f"projects/{one.window.project_id}/pipelines", params, 1)
+    def _first_page(self, one: PipelineList) -> UnitTask:
+        return self._page(one, f"projects/{one.window.project_id}/pipelines", one.params, 1)
 
     def _page(
-        self, one: _List, path: str, params: dict[str, Any] | None, number: int, *, follow: bool = True
+        self, one: PipelineList, path: str, params: dict[str, Any] | None, number: int, *, follow: bool = True
     ) -> UnitTask:
-        def run(spawn: Spawn[Any]) -> _Listed:
+        def run(spawn: Spawn[Any]) -> ListedPage:
             page = self.asked(one.window.project_id, lambda: self.client.page(path, params))
             if page.next is not None and follow and self._left != 0:
                 for task in self._further(one, path, params, page, number):
@@ -197,7 +151,7 @@ class PipelinesStream(WholePipelines):
         return UnitTask(f"{one.label} page {number}", run, one.window.project_id, one.window.days, one)
 
     def _further(
-        self, one: _List, path: str, params: dict[str, Any] | None, page: Page, number: int
+        self, one: PipelineList, path: str, params: dict[str, Any] | None, page: Page, number: int
     ) -> Iterator[UnitTask]:
         """The pages behind one: all at once where the first has said how many there are, else the next.
 
@@ -210,10 +164,9 @@ class PipelinesStream(WholePipelines):
         for at in range(last, 1, -1):
             yield self._page(one, path, {**params, "page": at}, at, follow=at == last)
 
-    def _read(self, page: Page, one: _List, spawn: Spawn[Any]) -> _Listed:
+    def _read(self, page: Page, one: PipelineList, spawn: Spawn[Any]) -> ListedPage:
         """Reads a page, in the thread that fetched it, and adds a task for each pipeline that has changed."""
-        found = _Listed(page, [], 0, [], 0)
-        same = unread = 0
+        found = ListedPage(page)
         for record in page.rows:
             try:
                 identifier = values.key_of(record)
@@ -222,21 +175,21 @@ class PipelinesStream(WholePipelines):
                 key = values.readable_key(record)
                 found.rejects.append(rejected_record(t.PIPELINES, None, record, error))
                 found.ids.extend(key)
-                unread += not key
+                found.unread += not key
                 continue
             found.ids.append(identifier)
             if self.known(row):
-                same += self.claim(identifier)
+                found.same += self.claim(identifier)
             elif self._within_limit() and self.claim(identifier):
                 self._basic[identifier] = row
                 for task in self.listed_one(row, one.window, f"pipeline {identifier} of {one.window.name}"):
                     spawn(task)
-        return _Listed(page, found.ids, same, found.rejects, unread)
+        return found
 
-    def _compare(self, page: Page, one: _List) -> _Listed:
+    def _compare(self, page: Page, one: PipelineList) -> ListedPage:
         """Reads the ids of a day that was over. One that has come to it opens the day again: what belongs to it comes with the
         next sync."""
-        found = _Listed(page, [], 0, [], 0)
+        found = ListedPage(page)
         for record in page.rows:
             try:
                 row = records.pipeline(record, one.window.project_id, detailed=False)
@@ -260,19 +213,12 @@ class PipelinesStream(WholePipelines):
 
     def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
         """Counts a page, or passes a pipeline on."""
-        if isinstance(value, _Listed):
+        if isinstance(value, ListedPage):
             return self._take_page(task.key, value)
         return self._take_whole(value) if value is not None else ()
 
-    def _take_page(self, one: _List, listed: _Listed) -> Iterator[Event]:
-        page = listed.page
-        one.ids.update(listed.ids)
-        one.unread += listed.unread
-        one.at = min(one.at, page.at) if one.at is not None else page.at
-        one.counted = one.counted and page.total is not None
-        if page.total is not None:
-            # one that was deleted meanwhile makes the count smaller, and has moved another one to a page that was read before
-            one.total = max(page.total, one.total or 0)
+    def _take_page(self, one: PipelineList, listed: ListedPage) -> Iterator[Event]:
+        one.take(listed)
         if not one.swept:
             self._came.update(listed.ids)
         if listed.same:
@@ -303,7 +249,7 @@ class PipelinesStream(WholePipelines):
         """Keeps what the list said of a pipeline whose own page did not come."""
         super().failed(task, error)
         yield from self._lack(task)
-        if isinstance(task.key, _List):
+        if isinstance(task.key, PipelineList):
             return
         if task.key in self._basic and task.key not in self.plan.held:
             self._came.add(task.key)
@@ -319,7 +265,7 @@ class PipelinesStream(WholePipelines):
 
         A pipeline of a project that is not asked for comes with its parent alone, so that one is to be fetched again.
         """
-        if isinstance(task.key, _List):
+        if isinstance(task.key, PipelineList):
             task.key.failed = True
             if task.key.swept:
                 return
