@@ -213,6 +213,22 @@ def test_verify_finds_everything_in_order_and_tells_a_cache_that_is_not_what_the
     assert "1 row of stock" in checks["content"]["sentence"] or "2 rows of stock" in checks["content"]["sentence"]
 
 
+@pytest.mark.parametrize("size", [512, 4096, 8192, 65536])
+def test_a_database_of_any_page_size_is_verified_and_rebuilt(size: int, team: Team, run: Run) -> None:
+    team.share.unlink()
+    with contextlib.closing(sqlite3.connect(team.share, isolation_level=None)) as made:
+        made.execute(f"PRAGMA page_size = {size}")
+        made.execute("CREATE TABLE stock (id INTEGER PRIMARY KEY, name TEXT)")
+        made.execute("INSERT INTO stock VALUES (1, 'bolts')")
+    assert run("sync").exit_code == 0
+    write(team, "INSERT INTO stock VALUES (2, 'nuts')")
+    for command in (("verify",), ("rebuild",), ("rebuild", "--view"), ("sync",), ("verify",)):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+    assert team.plain("PRAGMA page_size") == [(size,)]
+    assert team.plain("SELECT * FROM stock") == [(1, "bolts"), (2, "nuts")]
+
+
 def test_verify_tells_a_damaged_log(team: Team, run: Run) -> None:
     run("sync")
     for number in range(2):
