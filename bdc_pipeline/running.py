@@ -189,7 +189,8 @@ def run_stages(
     conclude = partial(_report, schema, path, run_id, failures, before, started, tables, restricted=restricted)
     try:
         # the file is held open: when the last connection closes, SQLite moves all of its log into it, and each stage would wait
-        with dagster_instance() as instance, Store(path, schema):
+        with dagster_instance() as instance, Store(path, schema) as store:
+            _announce(store, run_id, schema, tables)
             for stage in stages:
                 failures += _run_stage(stage, instance, resources(run_id, stage.name))
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
@@ -198,6 +199,14 @@ def run_stages(
         )
         raise Interrupted(conclude()) from None
     return conclude()
+
+
+def _announce(store: Store, run_id: str, schema: Schema, tables: Sequence[Table]) -> None:
+    """Notes what a sync is to come to: one that is killed between two stages would leave no trace of those it did not reach."""
+    with store.transaction():
+        ledger.begin_run(store, run_id, schema.source, now_text())
+        for table in tables:
+            ledger.add_counts(store, run_id, table, TableCounts())
 
 
 def _run_stage(stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any]) -> list[Failure]:

@@ -131,7 +131,7 @@ def problem_of(standing: Standing) -> Problem | None:
     match standing.state:
         case "incomplete":
             of = sorted(f"{one.key} {one.problem}" for one in standing.those("incomplete"))
-            return Problem(standing.incomplete, digest_of("incomplete", *of))
+            return Problem(standing.incomplete, digest_of("incomplete", *standing.problems, *of))
         case "stale":
             return Problem(standing.stale, digest_of("stale", len(standing.those("stale")).bit_length()))
         case _:

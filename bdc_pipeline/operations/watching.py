@@ -31,7 +31,8 @@ def brief(standing: Standing, name: str, verdict: Verdict) -> str:
     if verdict.passed:
         return "passed"
     keys = standing.those("stale" if name == CURRENT else "incomplete")
-    return "failed " + " ".join(sorted(partition.key for partition in keys))
+    whole = standing.problems if name == COMPLETE else ()
+    return "failed " + " ".join((*whole, *sorted(partition.key for partition in keys)))
 
 
 def to_tell(found: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
@@ -54,7 +55,7 @@ def looked_at(
         ledger = read_ledger(connection)
         for standing in standings(connection, watched, limits.windows, now):
             if standing.state != "never":
-                yield standing, COMPLETE, verdicts.complete(watched, standing, ledger.noted[standing.table])
+                yield standing, COMPLETE, verdicts.complete(watched, standing, ledger.noted.get(standing.table, {}))
                 yield standing, CURRENT, verdicts.current(standing, limits.windows.problems)
 
 
