@@ -234,7 +234,7 @@ def near(**options: Any) -> None:
     from bdc_pipeline.sources.dmr.near import Around  # noqa: PLC0415
     from bdc_pipeline.sources.dmr.near import near as find  # noqa: PLC0415
     from bdc_pipeline.sources.dmr.tables import SCHEMA  # noqa: PLC0415
-    from bdc_pipeline.warehouse.store import Store, StoreError  # noqa: PLC0415
+    from bdc_pipeline.warehouse.store import Store, StoreError, explained  # noqa: PLC0415
 
     try:
         around = Around(options["lat"], options["lon"], options["km"])
@@ -246,7 +246,9 @@ def near(**options: Any) -> None:
             found = find(
                 store.connection, around, band=options["band"], mode=options["mode"], hotspots=options["hotspots"]
             )
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
+            if "no such" not in str(error):
+                raise explained(error, path) from None
             raise StoreError(
                 f"{path} holds no repeaters ({error}). Run 'bdc-pipeline sync dmr' to fetch them."
             ) from None
