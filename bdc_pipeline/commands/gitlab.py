@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bdc_pipeline import settings
-from bdc_pipeline.commands.options import HELP, sync_options
+from bdc_pipeline.commands.options import HELP, Number, sync_options
 from bdc_pipeline.commands.outcome import LOG, database_of, run_sync, told_in_sentences
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 )
 @click.option(
     "--max-artifact-mb",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=200,
     show_default=True,
     help="Larger archives are not downloaded.",
 )
 @click.option(
     "--max-log-mb",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=100,
     show_default=True,
     help="Larger logs are left out and marked; GitLab itself cuts logs at 100 MB.",

@@ -1,10 +1,13 @@
 """How a command runs and ends: its log, its progress, its report, its exit status.
 
-Exit status: 0 complete; 1 ran, but something is missing or failed; 2 wrong usage or settings.
+Exit status: 0 complete; 1 ran, but something is missing or failed, or the disk is full; 2 wrong usage or settings; 130 where
+a second Ctrl-C ends it at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import signal
 import sys
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("bdc_pipeline")
 
 COMPLETE, MISSING, WRONG = 0, 1, 2
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where a disk takes no file more."""
 
 
 def database_of(source: str, given: Path | None) -> Path:
@@ -56,6 +62,7 @@ def run_sync(
     from bdc_pipeline.fetching.stopping import Stopped  # noqa: PLC0415
     from bdc_pipeline.progress import shown  # noqa: PLC0415
     from bdc_pipeline.running import Interrupted  # noqa: PLC0415
+    from bdc_pipeline.warehouse.store import DiskFull  # noqa: PLC0415
 
     with told_in_sentences():
         terminal = sys.stderr.isatty() and not options["as_json"]
@@ -64,7 +71,7 @@ def run_sync(
                 report = sync(on_progress, started)
         except Interrupted as interrupted:
             report = interrupted.report
-        except (FetchError, Stopped, KeyboardInterrupt) as error:
+        except (FetchError, Stopped, DiskFull, KeyboardInterrupt) as error:
             report = _nothing_done(source, str(error) or "interrupted before anything was fetched", started)
     limit = options.get("limit")
     limited = f"limited to {limit:,} by --limit" if limit is not None else ""
@@ -108,7 +115,7 @@ def stop_on_signals() -> None:
 
 
 class told_in_sentences:  # noqa: N801  (a context manager)
-    """Ends the command with status 2 and a sentence where settings or the file cannot be used."""
+    """Ends the command with status 2 and a sentence where settings or the file cannot be used; 1 where the disk is full."""
 
     def __enter__(self) -> None:
         return None
@@ -116,11 +123,24 @@ class told_in_sentences:  # noqa: N801  (a context manager)
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None:
             return
-        from bdc_pipeline.warehouse.store import StoreError  # noqa: PLC0415
+        from bdc_pipeline.warehouse.store import DiskFull, StoreError  # noqa: PLC0415
 
         if isinstance(error, (settings.SettingsError, StoreError)):
             click.echo(f"Error: {error}", err=True)
-            sys.exit(WRONG)
+            sys.exit(MISSING if isinstance(error, DiskFull) else WRONG)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that loses lines where the disk is full, without a traceback for each: what is amiss is told by the command."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        # a line that could not be written is still in the buffer, and closing tries again
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def start_logging(directory: Path, *, verbose: bool, secrets: Sequence[str]) -> Path:
@@ -134,12 +154,15 @@ def start_logging(directory: Path, *, verbose: bool, secrets: Sequence[str]) -> 
     path = directory / settings.LOG_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(path, encoding="utf-8")
+        to_file: logging.Handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        raise settings.SettingsError(
-            f"{path} cannot be written ({error.strerror or error}). Name a directory that you can write to with BDC_DATA_DIR "
-            "or --database."
-        ) from None
+        if error.errno not in FULL:
+            raise settings.SettingsError(
+                f"{path} cannot be written ({error.strerror or error}). Name a directory that you can write to with "
+                "BDC_DATA_DIR or --database."
+            ) from None
+        # what is done is told all the same, and that it could not be stored, if it cannot
+        to_file = logging.NullHandler()
     to_file.setLevel(logging.DEBUG)
     to_console = logging.StreamHandler()
     to_console.setLevel(logging.DEBUG if verbose else logging.INFO)

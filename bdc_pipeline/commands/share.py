@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bdc_pipeline import settings
-from bdc_pipeline.commands.options import HELP
+from bdc_pipeline.commands.options import HELP, Number
 from bdc_pipeline.commands.outcome import COMPLETE, MISSING, WRONG, stop_on_signals
 
 if TYPE_CHECKING:
@@ -184,9 +184,7 @@ def _show(found: Status) -> None:
 
 @share.command("watch", context_settings=HELP)
 @_options
-@click.option(
-    "-i", "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two syncs; kept for this cache."
-)
+@click.option("-i", "--interval", type=Number(0.1, 86_400), help="Seconds between two syncs; kept for this cache.")
 def watch(**options: Any) -> None:
     """Syncs a database at its interval until Ctrl-C, with a line for each sync that moves something.
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import msgspec
 
+from bdc_pipeline.commands.options import Number
 from bdc_pipeline.sandbox.options import SOURCES, Fault, PagingChange, SandboxOptions
 from bdc_pipeline.sandbox.server import serve, serve_as_child
 
@@ -43,7 +44,9 @@ class _PagingChangeType(click.ParamType[PagingChange]):
 @click.command("sandbox")
 @click.option("--port", default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @click.option("--source", "sources", multiple=True, help="An API to serve; repeatable.  [default: all]")
-@click.option("--latency-ms", default=0.0, show_default=True, help="Milliseconds added to each request.")
+@click.option(
+    "--latency-ms", type=Number(0), default=0.0, show_default=True, help="Milliseconds added to each request."
+)
 @click.option(
     "--scale",
     type=click.Choice(["small", "medium", "large"]),
@@ -68,7 +71,7 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     ),
 )
 @click.option("--page-cap", default=1000, show_default=True, help="Rows on a page at most.")
-@click.option("--rate-limit", type=float, help="Requests per second.")
+@click.option("--rate-limit", type=Number(0), help="Requests per second.")
 @click.option(
     "--rate-limit-status",
     type=click.Choice(["200", "429"]),
@@ -99,10 +102,16 @@ class _PagingChangeType(click.ParamType[PagingChange]):
 )
 @click.option("--homes", type=int, help="How many villas Boligsiden has, instead of the scale's.")
 @click.option(
-    "--zipless-share", default=0.0005, show_default=True, help="How many of Boligsiden's homes have no zip code."
+    "--zipless-share",
+    type=Number(0),
+    default=0.0005,
+    show_default=True,
+    help="How many of Boligsiden's homes have no zip code.",
 )
 @click.option(
-    "--biggest-zip-share", type=float, help="How many of a municipality's homes have its largest zip code, such as 0.8."
+    "--biggest-zip-share",
+    type=Number(0),
+    help="How many of a municipality's homes have its largest zip code, such as 0.8.",
 )
 @click.option(
     "--hit-cap", default=10_000, show_default=True, help="How many hits of a Boligsiden search can be paged through."
@@ -145,7 +154,9 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     help="Whether all of GitLab's pipelines are plain successes, without retries, children, bridges and expiry.",
 )
 @click.option("--api-limit", type=int, help="Requests that GitLab takes in a window, as its headers announce.")
-@click.option("--limit-seconds", default=60.0, show_default=True, help="How long a window of GitLab's limits is.")
+@click.option(
+    "--limit-seconds", type=Number(0), default=60.0, show_default=True, help="How long a window of GitLab's limits is."
+)
 @click.option(
     "--hidden-limit",
     "hidden_limits",
