@@ -13,8 +13,10 @@ import click
 import msgspec
 
 from bdc_pipeline.commands.options import Number
+from bdc_pipeline.sandbox.handle import ANY_TOKEN
 from bdc_pipeline.sandbox.options import SOURCES, Fault, PagingChange, SandboxOptions
 from bdc_pipeline.sandbox.server import serve, serve_as_child
+from bdc_pipeline.sandbox.variables import told
 
 
 class _FaultType(click.ParamType[Fault]):
@@ -185,7 +187,10 @@ def command(*, until_stdin_ends: bool, **given: Any) -> None:
     """Serve the APIs on loopback from generated data."""
     options = _options(given)
     try:
-        (serve_as_child if until_stdin_ends else serve)(options, on_ready=announce)
+        if until_stdin_ends:
+            serve_as_child(options, on_ready=announce)
+        else:
+            serve(options, on_ready=lambda url: announce(url, options))
     except OSError as error:
         raise click.UsageError(f"Port {options.port} cannot be used: {error.strerror}.") from None
 
@@ -205,7 +210,10 @@ def _options(given: dict[str, Any]) -> SandboxOptions:
         raise click.UsageError(str(error)) from None
 
 
-def announce(url: str) -> None:
-    """Say on standard output that requests are answered now."""
+def announce(url: str, options: SandboxOptions | None = None) -> None:
+    """Say on standard output that requests are answered now; with the options, how to sync from here, for a person."""
     click.echo(f"sandbox ready at {url}")
+    if options is not None:
+        click.echo("\nIn another shell:\n")
+        click.echo(told(url, options.sources, options.token or ANY_TOKEN))
     sys.stdout.flush()
