@@ -289,6 +289,13 @@ def cause_of(error: SerializableErrorInfo | None) -> str:
     return error.message.strip()
 
 
+def _not_reached(store: Store, run_id: str, tables: Sequence[Table]) -> list[Table]:
+    """The tables whose fetch did not come to its end in a run."""
+    (began,) = store.connection.execute("SELECT started_at FROM _runs WHERE run_id = ?", (run_id,)).fetchone()
+    ends = dict(store.connection.execute("SELECT key, value FROM metadata WHERE key GLOB '*_last_sync'"))
+    return [table for table in tables if ends.get(f"{table.name}_last_sync", "") < began]
+
+
 def _report(
     schema: Schema,
     path: Path,
@@ -308,6 +315,7 @@ def _report(
             ledger.conclude_run(store, run_id, schema.source, failures, before, now)
             for table in tables:
                 ledger.add_counts(store, run_id, table, TableCounts())
+            ledger.forget_expected(store, run_id, _not_reached(store, run_id, tables))
         report = ledger.report_of(store.connection, run_id)
         if report is None:
             raise StoreError(f"{path} holds no entry of this run; was it replaced meanwhile?")
