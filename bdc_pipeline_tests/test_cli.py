@@ -221,7 +221,8 @@ def test_json_is_all_of_standard_output(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("sync", "sonar", "--json", "-v", "-db", str(tmp_path / "own.db"))
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert list(report) == ["source", "complete", "seconds", "requests", "retries", "tables", "failures"]
+    assert list(report) == ["source", "complete", "seconds", "requests", "retries", "tables", "failures", "database"]
+    assert report["database"] == str(tmp_path / "own.db")
     assert (report["source"], report["complete"], report["failures"]) == ("sonar", True, [])
     assert report["tables"]["customers"] == {
         "expected": 60,
@@ -231,8 +232,27 @@ def test_json_is_all_of_standard_output(invoke: Invoke, tmp_path: Path) -> None:
         "unchanged": 0,
         "vanished": 0,
         "rejected": 0,
+        "stored": 60,
     }
     assert not (tmp_path / "bdc_cache.db").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["sync", "gitlab"], ["status", "gitlab"], ["dmr", "near", "--lat", "1", "--lon", "2"]]
+)
+def test_a_file_that_holds_another_sources_copy_is_left_as_it_is_and_told_with_status_2(
+    invoke: Invoke, tmp_path: Path, command: list[str]
+) -> None:
+    assert invoke("sync", "sonar").exit_code == 0
+    path = tmp_path / "bdc_cache.db"
+    before = path.read_bytes()
+    result = invoke(*command, "-db", str(path), GITLAB_TOKEN=TOKEN)
+    assert result.exit_code == 2
+    source = command[1] if command[1] == "gitlab" else "dmr"
+    text = " ".join(told(result).split())
+    assert f"{path} holds the copy of sonar, not of {source}. Name another file with --database" in text
+    assert f"{source}'s is {tmp_path / f'{source}.db'}" in text
+    assert path.read_bytes() == before
 
 
 def test_options_reach_the_sync(invoke: Invoke, shared: Sandbox) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +34,32 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def database_of(source: str, given: Path | None) -> Path:
-    """The file that a command is about: the one that was named, else the source's in the data directory."""
-    return (given or settings.database_path(source)).expanduser().absolute()
+    """The file that a command is about: the one that was named, else the source's in the data directory.
+
+    Raises:
+        click.UsageError: the file that was named holds the copy of another source.
+    """
+    path = (given or settings.database_path(source)).expanduser().absolute()
+    others = sources_in(path) - {source} if given is not None else set()
+    if others and source not in sources_in(path):
+        raise click.UsageError(
+            f"{path} holds the copy of {' and '.join(sorted(others))}, not of {source}. Name another file with --database, or "
+            f"leave it out: {source}'s is {settings.database_path(source)}."
+        )
+    return path
+
+
+def sources_in(path: Path) -> set[str]:
+    """The sources whose syncs have written a file; none where it is missing, or no copy of ours."""
+    if not path.is_file():
+        return set()
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(path)) as connection:
+        return {str(source) for (source,) in connection.execute("SELECT DISTINCT source FROM _runs")}
+    return set()
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
 
 
 def run_sync(
@@ -94,17 +119,27 @@ def _nothing_done(source: str, error: str, started: float) -> SyncReport:
 
 def _tell(report: SyncReport, database: Path, log: Path, limited: str, *, as_json: bool) -> int:
     """Prints and logs the report and returns the exit status."""
-    import msgspec  # noqa: PLC0415
-
     from bdc_pipeline.progress import summary  # noqa: PLC0415
 
     text = summary(report, database, log, limited)
     LOG.debug("%s", text)
     if as_json:
-        click.echo(msgspec.json.encode(report).decode())
+        click.echo(_as_json(report, database))
     else:
         click.echo(text)
     return COMPLETE if report.complete else MISSING
+
+
+def _as_json(report: SyncReport, database: Path) -> str:
+    """The report as one object, with all that its text tells: the file, and what it holds now of each table."""
+    import msgspec  # noqa: PLC0415
+
+    from bdc_pipeline.progress import stored_counts  # noqa: PLC0415
+
+    told, stored = msgspec.to_builtins(report), stored_counts(database)
+    for name, counts in told["tables"].items():
+        counts["stored"] = stored.get(name)
+    return msgspec.json.encode({**told, "database": str(database)}).decode()
 
 
 def stop_on_signals() -> None:
