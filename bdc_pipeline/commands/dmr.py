@@ -187,7 +187,8 @@ def warm_dmr(**options: Any) -> NoReturn:
         click.echo(json.dumps(_as_json(warmed)))
     else:
         directory = settings.cache_dir() / "dmr"
-        click.echo(f"{len(warmed) - len(failed)} of {len(warmed)} documents are as asked for, in {directory}.")
+        documents = "document is" if len(warmed) == 1 else "documents are"
+        click.echo(f"{len(warmed) - len(failed)} of {len(warmed)} {documents} as asked for, in {directory}.")
     sys.exit(MISSING if failed else COMPLETE)
 
 

@@ -127,6 +127,9 @@ def _sync(
 
     if options["batch_size"] not in {None, 100}:
         LOG.info("--batch-size %s: lists are asked for by 100 rows, the most that GitLab gives", options["batch_size"])
+    today = dt.datetime.now(dt.UTC).date()
+    if last and last > today:
+        LOG.info("--to %s has not come yet: up to today, %s (UTC)", last, today)
     directory = options["artifact_bytes"]
     asked = command.GitLabSync(
         database=database,

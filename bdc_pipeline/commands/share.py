@@ -85,6 +85,11 @@ def _config(options: dict[str, Any], **more: Any) -> Config:
     directory = settings.share_dir()
     if named in settings.DATABASE_FILES and directory is not None:
         named = str(directory / settings.DATABASE_FILES[named])
+    elif named in settings.DATABASE_FILES and not Path(named).exists():
+        raise settings.SettingsError(
+            f"BDC_SHARE is not set, so that nobody knows where {named}'s database is shared. Set it to the "
+            "directory on the share, or give the path of a database."
+        )
     found = load(named, file=options["file"], cache_directory=options["cache_directory"], **more)
     if found.enable_cache is False:
         raise settings.SettingsError(

@@ -126,6 +126,13 @@ def test_a_source_names_its_database_on_the_share(team: Team, run: Run, monkeypa
     assert list((team.folder / "ann").glob("gitlab-*/gitlab.db"))
 
 
+def test_a_source_whose_share_is_not_set_is_told_with_status_2(run: Run) -> None:
+    for command in ("status", "sync", "verify"):
+        result = run(command, "gitlab")
+        assert result.exit_code == 2
+        assert "BDC_SHARE is not set, so that nobody knows where gitlab's database is shared." in result.output
+
+
 # -- conflicts -------------------------------------------------------------------------------------------------
 
 
