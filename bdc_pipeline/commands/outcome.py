@@ -1,7 +1,7 @@
 """How a command runs and ends: its log, its progress, its report, its exit status.
 
 Exit status: 0 complete; 1 ran, but something is missing or failed, or the disk is full; 2 wrong usage or settings; 130 where
-a second Ctrl-C ends it at once.
+Ctrl-C comes once more while the process is ending.
 """
 
 from __future__ import annotations
