@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -62,7 +63,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 
 
 class _told:  # noqa: N801  (a context manager)
-    """Ends the command with a sentence: status 2 for settings, 1 for what the share or the cache says."""
+    """Ends the command with a sentence: status 2 for settings, 1 for what the share, the cache or the disk says."""
 
     def __enter__(self) -> None:
         return None
@@ -75,6 +76,13 @@ class _told:  # noqa: N801  (a context manager)
         if isinstance(error, (settings.SettingsError, ShareError)):
             click.echo(f"Error: {error}", err=True)
             sys.exit(WRONG if isinstance(error, settings.SettingsError) else MISSING)
+        if isinstance(error, sqlite3.OperationalError):
+            click.echo(
+                f"Error: the cache, or a copy of it, could not be read or written: {error}. Look whether the disk is full, and who "
+                "may write there.",
+                err=True,
+            )
+            sys.exit(MISSING)
 
 
 def _config(options: dict[str, Any], **more: Any) -> Config:

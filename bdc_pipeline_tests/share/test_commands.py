@@ -236,6 +236,33 @@ def test_a_database_of_any_page_size_is_verified_and_rebuilt(size: int, team: Te
     assert team.plain("SELECT * FROM stock") == [(1, "bolts"), (2, "nuts")]
 
 
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        (2_000, "cannot be read or written (disk I/O error): the disk is full, over its quota, or failing."),
+        # enough for a sync of nothing, and not for a copy of the cache
+        (300_000, "Error: the cache, or a copy of it, could not be read or written: "),
+    ],
+)
+def test_verify_on_a_full_disk_ends_with_status_1_and_a_sentence(
+    team: Team, run: Run, limit: int, sentence: str
+) -> None:
+    team.plain("INSERT INTO stock SELECT value, hex(zeroblob(1000)), 1 FROM json_each(?)", json.dumps([*range(3, 503)]))
+    run("sync")
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); from bdc_pipeline.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "share", "verify", str(team.share)],
+        cwd=team.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert sentence in done.stderr
+    assert run("verify").exit_code == 0
+
+
 def test_verify_tells_a_damaged_log(team: Team, run: Run) -> None:
     run("sync")
     for number in range(2):
