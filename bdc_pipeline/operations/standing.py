@@ -26,6 +26,10 @@ State = Literal["fresh", "stale", "incomplete", "never"]
 PART = "only a part was asked for"
 """What a partition lacks that nothing has failed of."""
 
+BETWEEN_STAGES = dt.timedelta(minutes=15)
+"""How long a sensor, which looks every minute, waits for the next stage before it says that one is missing: a sync on the command
+line may be about to begin it. Who asks by hand is told at once."""
+
 CLOCK = dt.timedelta(minutes=5)
 """How far a time may lie ahead: two machines' clocks. A time further on says nothing about an age."""
 
@@ -277,10 +281,12 @@ def problems_of(ledger: Ledger, table: str, rows: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def lacking_of(watched: Watched, ledger: Ledger, table: str) -> tuple[Partition, ...]:
+def lacking_of(
+    watched: Watched, ledger: Ledger, table: str, *, since: dt.datetime | None = None
+) -> tuple[Partition, ...]:
     """The partitions that the stage before knows and that a table lacks: a process was killed between the two.
 
-    A table that was never fetched, and that no run was to fetch, lacks nothing: not all stages are everybody's.
+    Those that the stage before has come to later than `since` are not missed yet. A table that was never fetched, and that no run was to fetch, lacks nothing: not all stages are everybody's.
     """
     stage = watched.stage_of(table)
     if stage is None or not stage.after or not (ledger.noted.get(table) or table in ledger.runs):
@@ -289,8 +295,8 @@ def lacking_of(watched: Watched, ledger: Ledger, table: str) -> tuple[Partition,
     problem = f"{stage.after} were fetched, but not what follows them"
     return tuple(
         Partition(key, watched.named(key), "incomplete", None, problem)
-        for key in sorted(ledger.noted.get(stage.after, {}))
-        if key and key not in there
+        for key, before in sorted(ledger.noted.get(stage.after, {}).items())
+        if key and key not in there and (since is None or before.synced_at is None or before.synced_at <= since)
     )
 
 
@@ -357,16 +363,30 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def read_standings(
-    path: Path, watched: Watched, windows: Windows, now: dt.datetime, tables: Iterable[Table] | None = None
+    path: Path,
+    watched: Watched,
+    windows: Windows,
+    now: dt.datetime,
+    tables: Iterable[Table] | None = None,
+    *,
+    patience: dt.timedelta = dt.timedelta(),
 ) -> list[Standing]:
     """How the tables of a file stand, all of them or some.
+
+    Args:
+        path: of the file.
+        watched: the source.
+        windows: how old copies may be.
+        now: the moment.
+        tables: those to look at; all where none are given.
+        patience: how long after a stage the next one may be under way, so that what it has not got yet is not missed.
 
     Raises:
         StoreError: there is no such file, or it cannot be read.
     """
     with closing(opened(path)) as connection:
         try:
-            return standings(connection, watched, windows, now, tables)
+            return standings(connection, watched, windows, now, tables, patience=patience)
         except sqlite3.Error as error:
             raise explained(error, path) from None
 
@@ -377,6 +397,8 @@ def standings(
     windows: Windows,
     now: dt.datetime,
     tables: Iterable[Table] | None = None,
+    *,
+    patience: dt.timedelta = dt.timedelta(),
 ) -> list[Standing]:
     """The same of a file that is open."""
     chosen = list(watched.schema.tables if tables is None else tables)
@@ -386,7 +408,7 @@ def standings(
     found = []
     for table in chosen:
         window, noted = windows.of(watched.source, table.name), ledger.noted.get(table.name, {})
-        lacking = lacking_of(watched, ledger, table.name)
+        lacking = lacking_of(watched, ledger, table.name, since=now - patience if patience else None)
         noted = {key: explained_by_others(watched, ledger, table.name, key, one) for key, one in noted.items()}
         known = set(watched.partitions) if table.partitioning else set()
         found.append(

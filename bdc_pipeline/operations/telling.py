@@ -14,7 +14,7 @@ from bdc_pipeline import settings
 from bdc_pipeline.operations.alerts import Problem, channels, digest_of, tell
 from bdc_pipeline.operations.facts import Watched
 from bdc_pipeline.operations.inflight import in_flight
-from bdc_pipeline.operations.standing import Standing, read_standings
+from bdc_pipeline.operations.standing import BETWEEN_STAGES, Standing, read_standings
 from bdc_pipeline.operations.windows import current
 from bdc_pipeline.running import cause_of
 from bdc_pipeline.warehouse.store import StoreError
@@ -157,7 +157,7 @@ def problems_of(
             unknown |= {one.source, *names}
             continue
         try:
-            standings = read_standings(path, one, windows, now)
+            standings = read_standings(path, one, windows, now, patience=BETWEEN_STAGES)
         except StoreError as error:
             # a failed read is no good news of the tables
             unknown |= set(names)

@@ -149,8 +149,9 @@ def stage(path: Path, run_id: str, tables: Sequence[Table], *keys: str, problem:
     drain(Told(*events, tables=tuple(tables), schema=g.SCHEMA), path, run_id, partitions=list(keys))
 
 
-def gitlab(path: Path) -> dict[str, Standing]:
-    found = read_standings(path, GITLAB, Windows({"gitlab": Window(DAY)}), dt.datetime.now(dt.UTC))
+def gitlab(path: Path, *, later: dt.timedelta = dt.timedelta(), **given: Any) -> dict[str, Standing]:
+    now = dt.datetime.now(dt.UTC) + later
+    found = read_standings(path, GITLAB, Windows({"gitlab": Window(30 * DAY)}), now, **given)
     return {standing.table: standing for standing in found}
 
 
@@ -179,6 +180,15 @@ def test_days_that_the_stage_before_has_and_a_later_one_lacks_are_incomplete(tmp
     assert found["archives"].state == "never"
     stage(path, "run 3", g.OF_JOBS, LAST_DAY)
     assert [name for name, one in gitlab(path).items() if one.state == "incomplete"] == ["job_logs"]
+
+
+def test_who_looks_every_minute_waits_for_the_stage_that_may_be_about_to_begin(tmp_path: Path) -> None:
+    path = tmp_path / "gitlab.db"
+    stage(path, "run 1", g.OF_PIPELINES, *FIRST_DAYS)
+    stage(path, "run 1", g.OF_JOBS, FIRST_DAYS[0])
+    assert gitlab(path)["jobs"].state == "incomplete"
+    assert gitlab(path, patience=HOUR)["jobs"].state == "fresh"
+    assert gitlab(path, patience=HOUR, later=2 * HOUR)["jobs"].state == "incomplete"
 
 
 def test_a_table_that_the_latest_run_was_to_come_to_is_no_table_that_was_never_wanted(tmp_path: Path) -> None:
