@@ -21,6 +21,8 @@ from bdc_pipeline import settings
 from bdc_pipeline.progress import OnProgress, shown, summary
 from bdc_pipeline.running import Interrupted
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
+from bdc_pipeline.sandbox.options import SOURCES
+from bdc_pipeline.sandbox.variables import variables
 from bdc_pipeline.sources.dmr import assets as dmr
 from bdc_pipeline.sources.dmr import command as dmr_command
 from bdc_pipeline.sources.dmr.warm import WarmOptions
@@ -40,9 +42,6 @@ CHANGED = 0.01
 
 GENERATED = (dt.date(2026, 5, 18), dt.date(2026, 6, 1))
 """Days of GitLab's generated pipelines, which all end here."""
-
-UNHURRIED = "1000"
-"""Requests a second to the sandbox, where a public service would be asked more slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +126,7 @@ def directory() -> Path:
 
 def addresses(sandbox: Sandbox) -> Mapping[str, str]:
     """The variables that lead to a sandbox in place of the real services."""
-    return {
-        settings.SONAR_URL.name: sandbox.sonar_url,
-        settings.SONAR_TOKEN.name: sandbox.token,
-        settings.GITLAB_URL.name: sandbox.source("gitlab").url,
-        settings.GITLAB_TOKEN.name: sandbox.token,
-        settings.BOLIGSIDEN_URL.name: sandbox.source("boligsiden").url,
-        settings.BOLIGSIDEN_REQUESTS_PER_SECOND.name: UNHURRIED,
-        settings.BRANDMEISTER_URL.name: sandbox.source("brandmeister").url,
-        settings.TGIF_URL.name: sandbox.source("tgif").url,
-        settings.HEARHAM_URL.name: sandbox.source("hearham").url,
-    }
+    return variables(sandbox.url, SOURCES, sandbox.token)
 
 
 def point_at(sandbox: Sandbox, data: Path) -> None:

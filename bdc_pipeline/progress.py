@@ -150,8 +150,10 @@ def summary(report: SyncReport, database: Path, log: Path | None = None, limited
     rate = records / report.seconds if report.seconds else 0.0
     state = "complete" if report.complete else "INCOMPLETE"
     state += f", {limited}" if limited else ""
-    cost = f"{report.requests:,} requests, {report.retries:,} retries"
-    lines = [f"{report.source}: {state}. {records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second), {cost}."]
+    cost = f"{_number(report.requests, 'request', 's')}, {_number(report.retries, 'retr', 'ies', 'y')}"
+    lines = [
+        f"{report.source}: {state}. {_number(records, 'record', 's')} in {report.seconds:.1f} s ({rate:,.0f} a second), {cost}."
+    ]
     if report.tables:
         lines += ["", *_table(report, stored_counts(database))]
     if report.failures:
@@ -166,6 +168,11 @@ def summary(report: SyncReport, database: Path, log: Path | None = None, limited
     if log is not None:
         lines.append(f"log       {_short(log)}")
     return "\n".join(lines)
+
+
+def _number(number: int, word: str, many: str, one: str = "") -> str:
+    """A number of things: `1 retry`, `2,000 retries`."""
+    return f"{number:,} {word}{one if number == 1 else many}"
 
 
 def _short(path: Path) -> str:

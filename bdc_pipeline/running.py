@@ -190,7 +190,8 @@ def run_stages(
     conclude = partial(_report, schema, path, run_id, failures, before, started, tables, restricted=restricted)
     try:
         # the file is held open: when the last connection closes, SQLite moves all of its log into it, and each stage would wait
-        with dagster_instance() as instance, Store(path, schema):
+        with dagster_instance() as instance, Store(path, schema) as store:
+            _announce(store, run_id, schema, tables)
             for stage in stages:
                 failures += _run_stage(stage, instance, resources(run_id, stage.name))
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
@@ -199,6 +200,14 @@ def run_stages(
         )
         raise Interrupted(conclude()) from None
     return conclude()
+
+
+def _announce(store: Store, run_id: str, schema: Schema, tables: Sequence[Table]) -> None:
+    """Notes what a sync is to come to: one that is killed between two stages would leave no trace of those it did not reach."""
+    with store.transaction():
+        ledger.begin_run(store, run_id, schema.source, now_text())
+        for table in tables:
+            ledger.add_counts(store, run_id, table, TableCounts())
 
 
 def _run_stage(stage: Stage, instance: dg.DagsterInstance, resources: Mapping[str, Any]) -> list[Failure]:
@@ -282,6 +291,13 @@ def cause_of(error: SerializableErrorInfo | None) -> str:
     return error.message.strip()
 
 
+def _not_reached(store: Store, run_id: str, tables: Sequence[Table]) -> list[Table]:
+    """The tables whose fetch did not come to its end in a run."""
+    (began,) = store.connection.execute("SELECT started_at FROM _runs WHERE run_id = ?", (run_id,)).fetchone()
+    ends = dict(store.connection.execute("SELECT key, value FROM metadata WHERE key GLOB '*_last_sync'"))
+    return [table for table in tables if ends.get(f"{table.name}_last_sync", "") < began]
+
+
 def _report(
     schema: Schema,
     path: Path,
@@ -301,6 +317,7 @@ def _report(
             ledger.conclude_run(store, run_id, schema.source, failures, before, now)
             for table in tables:
                 ledger.add_counts(store, run_id, table, TableCounts())
+            ledger.forget_expected(store, run_id, _not_reached(store, run_id, tables))
         report = ledger.report_of(store.connection, run_id)
         if report is None:
             raise StoreError(f"{path} holds no entry of this run; was it replaced meanwhile?")

@@ -14,6 +14,9 @@ from bdc_pipeline import settings
 from bdc_pipeline.cli import main
 from bdc_pipeline.definitions import SCHEMAS, WATCHED, build_defs
 from bdc_pipeline.operations.checks import BLOCKING, DESCRIPTIONS
+from bdc_pipeline.sandbox.handle import ANY_TOKEN
+from bdc_pipeline.sandbox.options import SOURCES
+from bdc_pipeline.sandbox.variables import told
 from bdc_pipeline.warehouse.describe import public_columns
 from bdc_pipeline.warehouse.schema import Schema
 
@@ -140,6 +143,7 @@ COMMANDS = (
 PARTS: dict[str, Callable[[], str]] = {
     "make targets": make_targets,
     **{f"options of {' '.join(path)}": (lambda path=path: options_of(*path)) for path in COMMANDS},  # type: ignore[misc]
+    "variables of sandbox": lambda: f"```\n{told('http://127.0.0.1:PORT', SOURCES, ANY_TOKEN)}\n```",
     "options of sandbox": lambda: options_of("sandbox"),
     "settings": settings_table,
     "checks": checks_table,

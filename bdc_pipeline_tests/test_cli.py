@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from bdc_pipeline import cli, settings
 from bdc_pipeline.commands import outcome
+from bdc_pipeline.commands.options import Number
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running, running_in_thread
 from bdc_pipeline_tests.sources.sonar import command_line
 from bdc_pipeline_tests.sources.sonar.syncing import TOKEN, assert_same, stored, truth
@@ -70,6 +72,9 @@ def told(result: Result) -> str:
         (["--days", "-1"], "is not in the range"),
         (["--limit", "0"], "is not in the range"),
         (["--max-vanish-share", "2"], "is not in the range"),
+        (["--max-vanish-share", "nan"], "nan is no number that can be used"),
+        (["--days", "nan"], "nan is no number that can be used"),
+        (["--days", "inf"], "is not in the range"),
         (["--customers-only", "--inventory-only"], "leave nothing to sync; give one of them"),
         (["--partition", "2000"], "'2000' is no block of 1000 ids"),
         (["--partition", "2001-3000"], "such as '0-999' or '1000-1999'"),
@@ -100,6 +105,29 @@ def test_a_wrong_setting_is_told_with_status_2(invoke: Invoke, variables: dict[s
     result = invoke("sync", "sonar", **variables)
     assert result.exit_code == 2
     assert sentence in told(result)
+
+
+def commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """A command and all below it, by the words that call it."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for word in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), word)
+            assert below is not None
+            yield from commands(below, f"{name} {word}".strip())
+
+
+def test_no_option_takes_what_is_no_number() -> None:
+    found = {
+        (name, param.name): param.type
+        for name, command in commands(cli.main)
+        for param in command.params
+        if isinstance(param.type, click.FloatRange | click.types.FloatParamType)
+    }
+    assert ("sync gitlab", "max_log_mb") in found
+    # a point on Earth is checked, with its distance, as a whole
+    others = {key: kind for key, kind in found.items() if key[0] != "dmr near"}
+    assert {key for key, kind in others.items() if not isinstance(kind, Number)} == set()
 
 
 def test_an_unknown_source_is_told_with_status_2(invoke: Invoke) -> None:
@@ -193,7 +221,8 @@ def test_json_is_all_of_standard_output(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("sync", "sonar", "--json", "-v", "-db", str(tmp_path / "own.db"))
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert list(report) == ["source", "complete", "seconds", "requests", "retries", "tables", "failures"]
+    assert list(report) == ["source", "complete", "seconds", "requests", "retries", "tables", "failures", "database"]
+    assert report["database"] == str(tmp_path / "own.db")
     assert (report["source"], report["complete"], report["failures"]) == ("sonar", True, [])
     assert report["tables"]["customers"] == {
         "expected": 60,
@@ -203,8 +232,27 @@ def test_json_is_all_of_standard_output(invoke: Invoke, tmp_path: Path) -> None:
         "unchanged": 0,
         "vanished": 0,
         "rejected": 0,
+        "stored": 60,
     }
     assert not (tmp_path / "bdc_cache.db").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["sync", "gitlab"], ["status", "gitlab"], ["dmr", "near", "--lat", "1", "--lon", "2"]]
+)
+def test_a_file_that_holds_another_sources_copy_is_left_as_it_is_and_told_with_status_2(
+    invoke: Invoke, tmp_path: Path, command: list[str]
+) -> None:
+    assert invoke("sync", "sonar").exit_code == 0
+    path = tmp_path / "bdc_cache.db"
+    before = path.read_bytes()
+    result = invoke(*command, "-db", str(path), GITLAB_TOKEN=TOKEN)
+    assert result.exit_code == 2
+    source = command[1] if command[1] == "gitlab" else "dmr"
+    text = " ".join(told(result).split())
+    assert f"{path} holds the copy of sonar, not of {source}. Name another file with --database" in text
+    assert f"{source}'s is {tmp_path / f'{source}.db'}" in text
+    assert path.read_bytes() == before
 
 
 def test_options_reach_the_sync(invoke: Invoke, shared: Sandbox) -> None:
@@ -270,6 +318,21 @@ def test_a_process_with_wrong_settings_ends_at_once_with_status_2(tmp_path: Path
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: SONAR_URL is not set.")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kilobytes", [0, 40])
+def test_a_full_disk_ends_with_status_1_and_a_report_without_tracebacks(tmp_path: Path, kilobytes: int) -> None:
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes} << 10, {kilobytes} << 10))"
+    with running(SandboxOptions(customers=60)) as apart:
+        done = command_line.run(
+            "sync", "sonar", "--json", url=apart.sonar_url, token=TOKEN, directory=tmp_path, before=limit
+        )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Logging error" not in done.stderr
+    report = json.loads(done.stdout)
+    assert report["complete"] is False
+    assert "full" in " ".join(failure["error"] for failure in report["failures"])
 
 
 def test_help_and_version_need_no_settings(invoke: Invoke) -> None:

@@ -185,6 +185,23 @@ def test_a_question_that_the_demo_proposes_has_an_answer(ran: Ran, number: int) 
     assert done.stdout.count("(") >= 3
 
 
+def test_the_documents_questions_have_answers_in_the_demo(ran: Ran) -> None:
+    data = ran.root / "data" / "demo"
+    with contextlib.closing(sqlite3.connect(data / "gitlab.db")) as connection:
+        flaky = connection.execute("SELECT passed, failed, pipelines FROM flaky_tests").fetchall()
+        assert flaky
+        assert all(passed and failed and pipelines == 2 for passed, failed, pipelines in flaky)
+    page = (Path(__file__).parent.parent / "docs" / "dmr.md").read_text()
+    [sql] = re.findall(r"```sql\n(.*?;)\n", page, re.DOTALL)
+    with contextlib.closing(sqlite3.connect(data / "dmr.db")) as connection:
+        assert len(connection.execute(sql).fetchall()) >= 10
+    [arguments] = re.findall(r"bdc-pipeline (dmr near .*)", page)
+    done = subprocess.run(
+        [COMMAND, *arguments.split(), "-db", str(data / "dmr.db")], capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) >= 10, done.stdout
+
+
 def test_a_demo_begins_anew_each_time(ran: Ran, tmp_path: Path) -> None:
     left = tmp_path / "data" / "demo" / "bdc_cache.db"
     left.parent.mkdir(parents=True)

@@ -245,6 +245,12 @@ def test_the_summary_names_the_files_as_the_person_would(tmp_path: Path, monkeyp
     assert f"log       {tmp_path / 'elsewhere.log'}" in told
 
 
+def test_one_is_no_plural(tmp_path: Path) -> None:
+    single = report(items=TableCounts(fetched=1))
+    single.requests = single.retries = 1
+    assert "1 record in 2.0 s (0 a second), 1 request, 1 retry." in summary(single, tmp_path / "shop.db")
+
+
 def test_a_sync_that_took_no_time_has_no_rate(tmp_path: Path) -> None:
     quick = report()
     quick.seconds = 0

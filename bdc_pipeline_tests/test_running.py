@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bdc_pipeline.running import Interrupted, Stage, contiguous, dagster_instanc
 from bdc_pipeline.warehouse.io_manager import KEY, SQLiteIOManager
 from bdc_pipeline.warehouse.ledger import SyncReport
 from bdc_pipeline.warehouse.stream import Effort, Event
+from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline_tests.warehouse.shop import ITEMS, NOTES, SHOP, Shop, Told, items, listed, missing, notes
 
 SHELVES = dg.DynamicPartitionsDefinition(name="shop_shelves")
@@ -196,11 +197,13 @@ def noted(*codes: str) -> dg.AssetsDefinition:
     return noted
 
 
-def sync(shop: Shop, *stages: Stage, before: Effort | None = None) -> SyncReport:
+def sync(shop: Shop, *stages: Stage, before: Effort | None = None, tables: Sequence[Table] = ()) -> SyncReport:
     def resources(run_id: str, stage: str) -> Mapping[str, Any]:
         return {KEY: SQLiteIOManager((SHOP,), databases={"shop": str(shop.path)}, run_id=run_id)}
 
-    return run_stages(stages, SHOP, shop.path, resources, before=before or Effort(), started=time.monotonic())
+    return run_stages(
+        stages, SHOP, shop.path, resources, before=before or Effort(), started=time.monotonic(), tables=tables
+    )
 
 
 def test_stages_are_run_one_after_the_other_and_have_one_report(shop: Shop) -> None:
@@ -283,6 +286,36 @@ def test_a_stage_that_fails_does_not_stop_those_after_it(shop: Shop) -> None:
         ("items", "The shop is closed on Mondays.")
     ]
     assert report.tables["notes"].inserted == 1
+
+
+def test_nobody_knows_how_much_was_to_come_of_a_fetch_that_did_not_come_to_its_end(shop: Shop) -> None:
+    stage = Stage("items", by_shelf(whole), SHELVES, ["0-9"])
+    assert sync(shop, Stage("notes", noted("a"))).complete
+    with shop.connected() as connection:
+        # the last transaction of a fetch writes there: what came before is committed
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON metadata BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    fails = sync(shop, stage, tables=(ITEMS, NOTES))
+    assert "full" in fails.failures[0].error
+    assert (fails.tables["items"].expected, fails.tables["notes"].expected) == (None, None)
+    with shop.connected() as connection:
+        connection.execute("DROP TRIGGER full")
+    done = sync(shop, stage, tables=(ITEMS,))
+    assert (done.tables["items"].fetched, done.tables["items"].expected) == (2, 2)
+
+
+def test_the_tables_of_a_sync_are_noted_before_its_first_stage(shop: Shop) -> None:
+    seen: list[list[str]] = []
+
+    def look(key: str) -> list[Event | BaseException]:
+        with shop.connected() as connection:
+            sql = "SELECT table_name FROM _run_tables JOIN _runs USING (run_id) WHERE finished_at IS NULL ORDER BY 1"
+            seen.append([name for (name,) in connection.execute(sql)])
+        return whole(key)
+
+    sync(shop, Stage("items", by_shelf(look), SHELVES, ["0-9"]), tables=(ITEMS, NOTES))
+    assert seen == [["items", "notes"]]
 
 
 def test_an_error_that_nobody_foresaw_is_told_by_what_is_behind_it(shop: Shop) -> None:

@@ -72,6 +72,11 @@ def test_an_address_loses_its_trailing_slash(
         ("SONAR_URL", "user:SYNTHETIC-PASSWORD@example.com", r"SONAR_URL is 'example\.com', which is no web address"),
         ("SONAR_URL", "https://example.com/?page=1", r"without what follows '\?' or '#'"),
         ("SONAR_URL", "https://example.com/#home", r"without what follows '\?' or '#'"),
+        (
+            "SONAR_URL",
+            "https://example.sonar.software/api/graphql/",
+            r"Give the address without /api/graphql, which is added: https://example\.sonar\.software$",
+        ),
         ("SONAR_TOKEN", "", r"SONAR_TOKEN is not set\. Create a personal access token.*'bdc-pipeline demo'"),
         ("SONAR_TOKEN", " ", r"SONAR_TOKEN is not set"),
         ("SONAR_TOKEN", "SYNTHETIC PASSWORD", r"SONAR_TOKEN holds blanks or control characters"),

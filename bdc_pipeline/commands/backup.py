@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from bdc_pipeline import settings
-from bdc_pipeline.commands.options import HELP
+from bdc_pipeline.commands.options import HELP, Number
 from bdc_pipeline.commands.outcome import COMPLETE, MISSING, told_in_sentences
 
 
@@ -25,7 +25,7 @@ from bdc_pipeline.commands.outcome import COMPLETE, MISSING, told_in_sentences
 @click.option("--keep", type=click.IntRange(1), help="Backups of a database at most; BDC_BACKUP_KEEP where not given.")
 @click.option(
     "--days",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Days after which a backup goes, but never the last; BDC_BACKUP_DAYS where not given.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object on standard output.")

@@ -187,7 +187,8 @@ def warm_dmr(**options: Any) -> NoReturn:
         click.echo(json.dumps(_as_json(warmed)))
     else:
         directory = settings.cache_dir() / "dmr"
-        click.echo(f"{len(warmed) - len(failed)} of {len(warmed)} documents are as asked for, in {directory}.")
+        documents = "document is" if len(warmed) == 1 else "documents are"
+        click.echo(f"{len(warmed) - len(failed)} of {len(warmed)} {documents} as asked for, in {directory}.")
     sys.exit(MISSING if failed else COMPLETE)
 
 
@@ -234,7 +235,7 @@ def near(**options: Any) -> None:
     from bdc_pipeline.sources.dmr.near import Around  # noqa: PLC0415
     from bdc_pipeline.sources.dmr.near import near as find  # noqa: PLC0415
     from bdc_pipeline.sources.dmr.tables import SCHEMA  # noqa: PLC0415
-    from bdc_pipeline.warehouse.store import Store, StoreError  # noqa: PLC0415
+    from bdc_pipeline.warehouse.store import Store, StoreError, explained  # noqa: PLC0415
 
     try:
         around = Around(options["lat"], options["lon"], options["km"])
@@ -246,7 +247,9 @@ def near(**options: Any) -> None:
             found = find(
                 store.connection, around, band=options["band"], mode=options["mode"], hotspots=options["hotspots"]
             )
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
+            if "no such" not in str(error):
+                raise explained(error, path) from None
             raise StoreError(
                 f"{path} holds no repeaters ({error}). Run 'bdc-pipeline sync dmr' to fetch them."
             ) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bdc_pipeline import settings
-from bdc_pipeline.commands.options import HELP, sync_options
+from bdc_pipeline.commands.options import HELP, Number, sync_options
 from bdc_pipeline.commands.outcome import LOG, database_of, run_sync, told_in_sentences
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 )
 @click.option(
     "--max-artifact-mb",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=200,
     show_default=True,
     help="Larger archives are not downloaded.",
 )
 @click.option(
     "--max-log-mb",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=100,
     show_default=True,
     help="Larger logs are left out and marked; GitLab itself cuts logs at 100 MB.",
@@ -127,6 +127,9 @@ def _sync(
 
     if options["batch_size"] not in {None, 100}:
         LOG.info("--batch-size %s: lists are asked for by 100 rows, the most that GitLab gives", options["batch_size"])
+    today = dt.datetime.now(dt.UTC).date()
+    if last and last > today:
+        LOG.info("--to %s has not come yet: up to today, %s (UTC)", last, today)
     directory = options["artifact_bytes"]
     asked = command.GitLabSync(
         database=database,

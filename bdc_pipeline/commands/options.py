@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,18 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A number that there is: Python also reads `nan`, which lies outside of no range, and `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads it."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number that can be used.", param, ctx)
+        return number
+
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -56,7 +69,7 @@ def sync_options(
             help="Rows in one transaction.",
         ),
         click.option("-f", "--force", is_flag=True, help=force_help),
-        click.option("-d", "--days", type=click.FloatRange(0, 36_500), default=7, show_default=True, help=days_help),
+        click.option("-d", "--days", type=Number(0, 36_500), default=7, show_default=True, help=days_help),
         click.option("-l", "--limit", type=click.IntRange(1), help=limit_help),
         click.option("--partition", "partitions", multiple=True, metavar="KEY", help=partition_help),
         click.option(
@@ -68,7 +81,7 @@ def sync_options(
         ),
         click.option(
             "--max-vanish-share",
-            type=click.FloatRange(0, 1),
+            type=Number(0, 1),
             default=0.2,
             show_default=True,
             help="Share of a partition's rows that may vanish in one go.",

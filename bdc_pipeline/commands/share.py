@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bdc_pipeline import settings
-from bdc_pipeline.commands.options import HELP
+from bdc_pipeline.commands.options import HELP, Number
 from bdc_pipeline.commands.outcome import COMPLETE, MISSING, WRONG, stop_on_signals
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 
 
 class _told:  # noqa: N801  (a context manager)
-    """Ends the command with a sentence: status 2 for settings, 1 for what the share or the cache says."""
+    """Ends the command with a sentence: status 2 for settings, 1 for what the share, the cache or the disk says."""
 
     def __enter__(self) -> None:
         return None
@@ -75,6 +76,13 @@ class _told:  # noqa: N801  (a context manager)
         if isinstance(error, (settings.SettingsError, ShareError)):
             click.echo(f"Error: {error}", err=True)
             sys.exit(WRONG if isinstance(error, settings.SettingsError) else MISSING)
+        if isinstance(error, sqlite3.OperationalError):
+            click.echo(
+                f"Error: the cache, or a copy of it, could not be read or written: {error}. Look whether the disk is full, and who "
+                "may write there.",
+                err=True,
+            )
+            sys.exit(MISSING)
 
 
 def _config(options: dict[str, Any], **more: Any) -> Config:
@@ -85,6 +93,11 @@ def _config(options: dict[str, Any], **more: Any) -> Config:
     directory = settings.share_dir()
     if named in settings.DATABASE_FILES and directory is not None:
         named = str(directory / settings.DATABASE_FILES[named])
+    elif named in settings.DATABASE_FILES and not Path(named).exists():
+        raise settings.SettingsError(
+            f"BDC_SHARE is not set, so that nobody knows where {named}'s database is shared. Set it to the "
+            "directory on the share, or give the path of a database."
+        )
     found = load(named, file=options["file"], cache_directory=options["cache_directory"], **more)
     if found.enable_cache is False:
         raise settings.SettingsError(
@@ -184,9 +197,7 @@ def _show(found: Status) -> None:
 
 @share.command("watch", context_settings=HELP)
 @_options
-@click.option(
-    "-i", "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two syncs; kept for this cache."
-)
+@click.option("-i", "--interval", type=Number(0.1, 86_400), help="Seconds between two syncs; kept for this cache.")
 def watch(**options: Any) -> None:
     """Syncs a database at its interval until Ctrl-C, with a line for each sync that moves something.
 

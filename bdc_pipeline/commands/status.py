@@ -11,7 +11,7 @@ import click
 
 from bdc_pipeline import settings
 from bdc_pipeline.commands.options import HELP
-from bdc_pipeline.commands.outcome import COMPLETE, MISSING, told_in_sentences
+from bdc_pipeline.commands.outcome import COMPLETE, MISSING, database_of, told_in_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,8 @@ def status(source: str | None, database: Path | None, *, as_json: bool) -> NoRet
         raise click.UsageError(
             "--database is the file of one source; name it: bdc-pipeline status SOURCE --database PATH."
         )
+    if database is not None and source is not None:
+        database = database_of(source, database)
     with told_in_sentences():
         sys.exit(_tell(source, database, as_json=as_json))
 

@@ -89,6 +89,30 @@ def dated(table: str, column: str) -> Rule:
     return Rule(table, f"{column} is a date", f"{column} IS NULL OR julianday({column}) IS NOT NULL")
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Tables that one fetch fills, from what the stage before has stored.
+
+    Args:
+        tables: their public names; what is missing is noted of the first.
+        after: the first table of the stage before, whose partitions these follow; empty for a first stage.
+    """
+
+    tables: tuple[str, ...]
+    after: str = ""
+
+
+STAGES: Mapping[str, tuple[Stage, ...]] = {
+    "gitlab": (
+        Stage(("pipelines", "bridges", "project_days")),
+        Stage(("jobs", "artifacts", "pipeline_jobs"), after="pipelines"),
+        Stage(("job_logs",), after="jobs"),
+        Stage(("test_reports", "test_suites", "test_cases", "earlier_outcomes"), after="jobs"),
+        Stage(("archives", "artifact_files"), after="jobs"),
+    )
+}
+"""The partitioned stages of sources that have several. The assets have the same dependencies, but only Dagster can read them."""
+
 Ages = Callable[[dt.datetime], Mapping[str, dt.timedelta]]
 
 
@@ -143,6 +167,10 @@ class Watched:
     def source(self) -> str:
         """Its name."""
         return self.schema.source
+
+    def stage_of(self, table: str) -> Stage | None:
+        """The stage that fills a table, in a source whose stages follow each other."""
+        return next((stage for stage in STAGES.get(self.source, ()) if table in stage.tables), None)
 
     @property
     def assets(self) -> tuple[str, ...]:

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from bdc_pipeline.operations.facts import Watched, Window
 from bdc_pipeline.operations.windows import Windows
+from bdc_pipeline.operations.wording import by_reason, counted, shortened, told_age
 from bdc_pipeline.warehouse.sql import quoted
 from bdc_pipeline.warehouse.store import SMALLEST, StoreError, explained
 from bdc_pipeline.warehouse.table import Table
 
 State = Literal["fresh", "stale", "incomplete", "never"]
 
-FIRST = 5
-"""So many partitions are named in a sentence."""
+PART = "only a part was asked for"
+"""What a partition lacks that nothing has failed of."""
+
+BETWEEN_STAGES = dt.timedelta(minutes=15)
+"""How long a sensor, which looks every minute, waits for the next stage before it says that one is missing: a sync on the command
+line may be about to begin it. Who asks by hand is told at once."""
 
 CLOCK = dt.timedelta(minutes=5)
 """How far a time may lie ahead: two machines' clocks. A time further on says nothing about an age."""
@@ -55,13 +60,22 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The latest run that came to a table; `finished_at` is None where it was cut off."""
+    """The latest run that came to a table, or that was to come to it.
+
+    Args:
+        run_id, started_at, complete, seconds: of it.
+        finished_at: None where it was cut off, or is under way.
+        failure: what failed outside of any table's fetch: a stage, with why.
+        reached: whether the table's own fetch came to its end in it.
+    """
 
     run_id: str
     started_at: dt.datetime
     finished_at: dt.datetime | None
     complete: bool
     seconds: float
+    failure: str = ""
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,7 @@ class Standing:
         partitions: those that the ledger knows; one with an empty key for a table without.
         open_rejects: rejected records that are not resolved.
         last_run: the latest that came to it.
+        problems: what is wrong with the table as a whole, each a sentence's part.
     """
 
     source: str
@@ -86,14 +101,15 @@ class Standing:
     partitions: tuple[Partition, ...] = ()
     open_rejects: int = 0
     last_run: LastRun | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:
         """The worst of its partitions'."""
         states = {partition.state for partition in self.partitions}
-        return (
-            "incomplete" if "incomplete" in states else "stale" if "stale" in states else "fresh" if states else "never"
-        )
+        if self.problems or "incomplete" in states:
+            return "incomplete"
+        return "stale" if "stale" in states else "fresh" if states else "never"
 
     def those(self, state: State) -> list[Partition]:
         """The partitions in a state, the oldest first."""
@@ -110,42 +126,25 @@ class Standing:
     def stale(self) -> str:
         """The stale ones in a sentence: `stale: 3 of 36: 0147 Frederiksberg 9 days, ...`; empty where none is."""
         found = [f"{partition.name} {told_age(partition.age)}".strip() for partition in self.those("stale")]
-        return _sentence("stale", found, self.total, single=not self._partitioned)
+        told = counted(found, len(found), self.total, single=not self._partitioned)
+        return told and f"stale: {told}"
 
     @property
     def incomplete(self) -> str:
-        """The incomplete ones in a sentence, with what is missing; empty where none is."""
-        found = [
-            f"{partition.name} ({partition.problem or 'only a part was asked for'})".strip()
-            for partition in self.those("incomplete")
-        ]
-        return _sentence("incomplete", found, self.total, single=not self._partitioned)
+        """The incomplete ones in a sentence, with what is missing, each reason once; empty where none is."""
+        those = self.those("incomplete")
+        found = by_reason((partition.name, partition.problem or PART) for partition in those)
+        told = counted(found, len(those), self.total, single=not self._partitioned, between="; ")
+        wrong = "; ".join(filter(None, (*self.problems, told)))
+        return wrong and f"incomplete: {wrong}"
 
     @property
     def _partitioned(self) -> bool:
         return any(partition.key for partition in self.partitions)
 
 
-def _sentence(what: str, found: Sequence[str], total: int, *, single: bool) -> str:
-    if not found:
-        return ""
-    more = f", and {len(found) - FIRST} more" if len(found) > FIRST else ""
-    named = ", ".join(found[:FIRST]) + more
-    return f"{what}: {named}" if single else f"{what}: {len(found)} of {total}: {named}"
-
-
 def _seconds(age: dt.timedelta | None) -> float:
     return age.total_seconds() if age is not None else 0.0
-
-
-def told_age(age: dt.timedelta | None) -> str:
-    """An age in its largest unit, rounded down: `9 days`, `1 hour`."""
-    if age is None:
-        return "at a time that is yet to come"
-    for unit, seconds in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if (number := int(age.total_seconds() // seconds)) > 0:
-            return f"{number} {unit}{'s' if number > 1 else ''}"
-    return f"{int(age.total_seconds())} s"
 
 
 # -- deciding --------------------------------------------------------------------------------------------------
@@ -231,13 +230,22 @@ def read_ledger(connection: sqlite3.Connection) -> Ledger:
         noted = Noted(bool(complete), _moment(synced_at), problem or "", expected, stored, rejected, run_id)
         ledger.noted.setdefault(table, {})[key] = noted
     # of the row that has the maximum SQLite returns the other columns too
-    runs = (
-        "SELECT t.table_name, r.run_id, max(r.started_at), r.finished_at, r.complete, r.seconds "
+    latest = (
+        "SELECT t.table_name, r.run_id, max(r.started_at) AS started_at, r.finished_at, r.complete, r.seconds "
         "FROM _run_tables t JOIN _runs r USING (run_id) GROUP BY t.table_name"
     )
-    for table, run_id, started_at, finished_at, complete, seconds in connection.execute(runs):
+    runs = (
+        "SELECT l.*, (SELECT f.unit || ': ' || f.error FROM _run_failures f WHERE f.run_id = l.run_id AND f.table_name = '' "  # noqa: S608
+        "ORDER BY f.rowid LIMIT 1), (SELECT value FROM metadata WHERE key = l.table_name || '_last_sync') "
+        f"FROM ({latest}) l"
+    )
+    for table, run_id, started_at, finished_at, complete, seconds, failure, ended_at in connection.execute(runs):
         if began := _moment(started_at):
-            ledger.runs[table] = LastRun(run_id, began, _moment(finished_at), bool(complete), seconds)
+            ended = _moment(ended_at)
+            reached = ended is not None and ended >= began
+            ledger.runs[table] = LastRun(
+                run_id, began, _moment(finished_at), bool(complete), seconds, failure or "", reached
+            )
     rejects = "SELECT table_name, count(*) FROM _rejects WHERE resolved_at IS NULL GROUP BY table_name"
     ledger.rejects = dict(connection.execute(rejects))
     return ledger
@@ -251,6 +259,67 @@ def _moment(text: str | None) -> dt.datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+# -- what the ledger holds between the lines -------------------------------------------------------------------
+
+
+def problems_of(ledger: Ledger, table: str, rows: int) -> tuple[str, ...]:
+    """What is wrong with a table as a whole, which no partition's state tells.
+
+    A stage that fails before its fetch, or cannot even write that it failed (the disk is full), leaves the table as it was: a
+    copy that looks fresh. What failed in the latest run concerns the tables that it did not reach; all of them where it reached
+    all.
+    """
+    run, found = ledger.runs.get(table), list[str]()
+    if run and run.failure and not run.complete:
+        spared = any(one.run_id == run.run_id and not one.reached for one in ledger.runs.values())
+        if not run.reached or not spared:
+            found.append(f"the last run failed: {shortened(run.failure)}")
+    if rows and not ledger.noted.get(table) and not found:
+        found.append("rows are stored, but no fetch of them has come to its end")
+    return tuple(found)
+
+
+def lacking_of(
+    watched: Watched, ledger: Ledger, table: str, *, since: dt.datetime | None = None
+) -> tuple[Partition, ...]:
+    """The partitions that the stage before knows and that a table lacks: a process was killed between the two.
+
+    Those that the stage before has come to later than `since` are not missed yet. A table that was never fetched, and that no run was to fetch, lacks nothing: not all stages are everybody's.
+    """
+    stage = watched.stage_of(table)
+    if stage is None or not stage.after or not (ledger.noted.get(table) or table in ledger.runs):
+        return ()
+    there = ledger.noted.get(table, {})
+    problem = f"{stage.after} were fetched, but not what follows them"
+    return tuple(
+        Partition(key, watched.named(key), "incomplete", None, problem)
+        for key, before in sorted(ledger.noted.get(stage.after, {}).items())
+        if key and key not in there and (since is None or before.synced_at is None or before.synced_at <= since)
+    )
+
+
+def explained_by_others(watched: Watched, ledger: Ledger, table: str, key: str, noted: Noted) -> Noted:
+    """An incomplete partition with a reason, where its own state has none but that of another table has.
+
+    What one fetch misses is noted of the first of its tables; the others are incomplete along with it.
+    """
+    if noted.complete or noted.problem:
+        return noted
+    stage = watched.stage_of(table)
+    first = ledger.noted.get(stage.tables[0], {}).get(key) if stage else None
+    before = ledger.noted.get(stage.after, {}).get(key) if stage else None
+    run = ledger.runs.get(table)
+    if first is not None and not first.complete and first.problem and first.run_id == noted.run_id:
+        problem = first.problem
+    elif stage and before is not None and not before.complete:
+        problem = f"{stage.after} are not all there"
+    elif run is not None and run.run_id == noted.run_id and run.finished_at and not run.complete:
+        problem = "the last run failed"
+    else:
+        return noted
+    return replace(noted, problem=problem)
 
 
 def live_counts(connection: sqlite3.Connection, tables: Iterable[Table]) -> dict[str, int]:
@@ -294,16 +363,30 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def read_standings(
-    path: Path, watched: Watched, windows: Windows, now: dt.datetime, tables: Iterable[Table] | None = None
+    path: Path,
+    watched: Watched,
+    windows: Windows,
+    now: dt.datetime,
+    tables: Iterable[Table] | None = None,
+    *,
+    patience: dt.timedelta = dt.timedelta(),
 ) -> list[Standing]:
     """How the tables of a file stand, all of them or some.
+
+    Args:
+        path: of the file.
+        watched: the source.
+        windows: how old copies may be.
+        now: the moment.
+        tables: those to look at; all where none are given.
+        patience: how long after a stage the next one may be under way, so that what it has not got yet is not missed.
 
     Raises:
         StoreError: there is no such file, or it cannot be read.
     """
     with closing(opened(path)) as connection:
         try:
-            return standings(connection, watched, windows, now, tables)
+            return standings(connection, watched, windows, now, tables, patience=patience)
         except sqlite3.Error as error:
             raise explained(error, path) from None
 
@@ -314,6 +397,8 @@ def standings(
     windows: Windows,
     now: dt.datetime,
     tables: Iterable[Table] | None = None,
+    *,
+    patience: dt.timedelta = dt.timedelta(),
 ) -> list[Standing]:
     """The same of a file that is open."""
     chosen = list(watched.schema.tables if tables is None else tables)
@@ -323,6 +408,8 @@ def standings(
     found = []
     for table in chosen:
         window, noted = windows.of(watched.source, table.name), ledger.noted.get(table.name, {})
+        lacking = lacking_of(watched, ledger, table.name, since=now - patience if patience else None)
+        noted = {key: explained_by_others(watched, ledger, table.name, key, one) for key, one in noted.items()}
         known = set(watched.partitions) if table.partitioning else set()
         found.append(
             Standing(
@@ -330,10 +417,11 @@ def standings(
                 table.name,
                 window,
                 rows.get(table.name, 0),
-                len(known | set(noted)) or 1,
-                partitions_of(watched, noted, window.fail, now, ages),
+                len(known | set(noted) | {one.key for one in lacking}) or 1,
+                (*partitions_of(watched, noted, window.fail, now, ages), *lacking),
                 ledger.rejects.get(table.name, 0),
                 ledger.runs.get(table.name),
+                problems_of(ledger, table.name, rows.get(table.name, 0)),
             )
         )
     return found

@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from bdc_pipeline.operations.facts import Watched
-from bdc_pipeline.operations.standing import LastRun, Partition, Standing, State, absent, read_standings, told_age
+from bdc_pipeline.operations.standing import LastRun, Partition, Standing, State, absent, read_standings
 from bdc_pipeline.operations.windows import Windows
+from bdc_pipeline.operations.wording import told_age
 from bdc_pipeline.warehouse.sql import utc_text
 from bdc_pipeline.warehouse.store import StoreError
 
@@ -55,7 +56,7 @@ class Ran(msgspec.Struct, kw_only=True):
 
 
 class TableStatus(msgspec.Struct, kw_only=True):
-    """How one asset stands."""
+    """How one asset stands. `problems` are those of the table as a whole, `lacking` its partitions'."""
 
     asset: str
     state: State
@@ -66,6 +67,7 @@ class TableStatus(msgspec.Struct, kw_only=True):
     last_run: Ran | None
     next_run: Upcoming | None
     says: str
+    problems: list[str]
     lacking: list[Lacking]
 
 
@@ -148,6 +150,7 @@ def _of_table(standing: Standing, upcoming: Upcoming | None) -> TableStatus:
         last_run=_ran(ran) if ran else None,
         next_run=upcoming,
         says="; ".join(filter(None, (standing.incomplete, standing.stale))),
+        problems=list(standing.problems),
         lacking=[_lacking(partition) for partition in (*incomplete, *stale)],
     )
 

@@ -14,7 +14,7 @@ from bdc_pipeline import settings
 from bdc_pipeline.operations.alerts import Problem, channels, digest_of, tell
 from bdc_pipeline.operations.facts import Watched
 from bdc_pipeline.operations.inflight import in_flight
-from bdc_pipeline.operations.standing import Standing, read_standings
+from bdc_pipeline.operations.standing import BETWEEN_STAGES, Standing, read_standings
 from bdc_pipeline.operations.windows import current
 from bdc_pipeline.running import cause_of
 from bdc_pipeline.warehouse.store import StoreError
@@ -131,7 +131,7 @@ def problem_of(standing: Standing) -> Problem | None:
     match standing.state:
         case "incomplete":
             of = sorted(f"{one.key} {one.problem}" for one in standing.those("incomplete"))
-            return Problem(standing.incomplete, digest_of("incomplete", *of))
+            return Problem(standing.incomplete, digest_of("incomplete", *standing.problems, *of))
         case "stale":
             return Problem(standing.stale, digest_of("stale", len(standing.those("stale")).bit_length()))
         case _:
@@ -157,7 +157,7 @@ def problems_of(
             unknown |= {one.source, *names}
             continue
         try:
-            standings = read_standings(path, one, windows, now)
+            standings = read_standings(path, one, windows, now, patience=BETWEEN_STAGES)
         except StoreError as error:
             # a failed read is no good news of the tables
             unknown |= set(names)

@@ -14,7 +14,7 @@ import dagster as dg
 from bdc_pipeline.operations import verdicts
 from bdc_pipeline.operations.checks import COMPLETE, CURRENT, Limits, metadata_of, severity_of
 from bdc_pipeline.operations.facts import Watched
-from bdc_pipeline.operations.standing import Standing, opened, read_ledger, standings
+from bdc_pipeline.operations.standing import BETWEEN_STAGES, Standing, opened, read_ledger, standings
 from bdc_pipeline.operations.verdicts import Verdict
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline.warehouse.store import StoreError
@@ -31,7 +31,8 @@ def brief(standing: Standing, name: str, verdict: Verdict) -> str:
     if verdict.passed:
         return "passed"
     keys = standing.those("stale" if name == CURRENT else "incomplete")
-    return "failed " + " ".join(sorted(partition.key for partition in keys))
+    whole = standing.problems if name == COMPLETE else ()
+    return "failed " + " ".join((*whole, *sorted(partition.key for partition in keys)))
 
 
 def to_tell(found: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
@@ -52,9 +53,9 @@ def looked_at(
         return
     with closing(opened(path)) as connection:
         ledger = read_ledger(connection)
-        for standing in standings(connection, watched, limits.windows, now):
+        for standing in standings(connection, watched, limits.windows, now, patience=BETWEEN_STAGES):
             if standing.state != "never":
-                yield standing, COMPLETE, verdicts.complete(watched, standing, ledger.noted[standing.table])
+                yield standing, COMPLETE, verdicts.complete(watched, standing, ledger.noted.get(standing.table, {}))
                 yield standing, CURRENT, verdicts.current(standing, limits.windows.problems)
 
 

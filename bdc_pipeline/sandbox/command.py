@@ -12,8 +12,11 @@ from typing import Any
 import click
 import msgspec
 
+from bdc_pipeline.commands.options import Number
+from bdc_pipeline.sandbox.handle import ANY_TOKEN
 from bdc_pipeline.sandbox.options import SOURCES, Fault, PagingChange, SandboxOptions
 from bdc_pipeline.sandbox.server import serve, serve_as_child
+from bdc_pipeline.sandbox.variables import told
 
 
 class _FaultType(click.ParamType[Fault]):
@@ -43,7 +46,9 @@ class _PagingChangeType(click.ParamType[PagingChange]):
 @click.command("sandbox")
 @click.option("--port", default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @click.option("--source", "sources", multiple=True, help="An API to serve; repeatable.  [default: all]")
-@click.option("--latency-ms", default=0.0, show_default=True, help="Milliseconds added to each request.")
+@click.option(
+    "--latency-ms", type=Number(0), default=0.0, show_default=True, help="Milliseconds added to each request."
+)
 @click.option(
     "--scale",
     type=click.Choice(["small", "medium", "large"]),
@@ -68,7 +73,7 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     ),
 )
 @click.option("--page-cap", default=1000, show_default=True, help="Rows on a page at most.")
-@click.option("--rate-limit", type=float, help="Requests per second.")
+@click.option("--rate-limit", type=Number(0), help="Requests per second.")
 @click.option(
     "--rate-limit-status",
     type=click.Choice(["200", "429"]),
@@ -99,10 +104,16 @@ class _PagingChangeType(click.ParamType[PagingChange]):
 )
 @click.option("--homes", type=int, help="How many villas Boligsiden has, instead of the scale's.")
 @click.option(
-    "--zipless-share", default=0.0005, show_default=True, help="How many of Boligsiden's homes have no zip code."
+    "--zipless-share",
+    type=Number(0),
+    default=0.0005,
+    show_default=True,
+    help="How many of Boligsiden's homes have no zip code.",
 )
 @click.option(
-    "--biggest-zip-share", type=float, help="How many of a municipality's homes have its largest zip code, such as 0.8."
+    "--biggest-zip-share",
+    type=Number(0),
+    help="How many of a municipality's homes have its largest zip code, such as 0.8.",
 )
 @click.option(
     "--hit-cap", default=10_000, show_default=True, help="How many hits of a Boligsiden search can be paged through."
@@ -145,7 +156,9 @@ class _PagingChangeType(click.ParamType[PagingChange]):
     help="Whether all of GitLab's pipelines are plain successes, without retries, children, bridges and expiry.",
 )
 @click.option("--api-limit", type=int, help="Requests that GitLab takes in a window, as its headers announce.")
-@click.option("--limit-seconds", default=60.0, show_default=True, help="How long a window of GitLab's limits is.")
+@click.option(
+    "--limit-seconds", type=Number(0), default=60.0, show_default=True, help="How long a window of GitLab's limits is."
+)
 @click.option(
     "--hidden-limit",
     "hidden_limits",
@@ -174,7 +187,10 @@ def command(*, until_stdin_ends: bool, **given: Any) -> None:
     """Serve the APIs on loopback from generated data."""
     options = _options(given)
     try:
-        (serve_as_child if until_stdin_ends else serve)(options, on_ready=announce)
+        if until_stdin_ends:
+            serve_as_child(options, on_ready=announce)
+        else:
+            serve(options, on_ready=lambda url: announce(url, options))
     except OSError as error:
         raise click.UsageError(f"Port {options.port} cannot be used: {error.strerror}.") from None
 
@@ -194,7 +210,10 @@ def _options(given: dict[str, Any]) -> SandboxOptions:
         raise click.UsageError(str(error)) from None
 
 
-def announce(url: str) -> None:
-    """Say on standard output that requests are answered now."""
+def announce(url: str, options: SandboxOptions | None = None) -> None:
+    """Say on standard output that requests are answered now; with the options, how to sync from here, for a person."""
     click.echo(f"sandbox ready at {url}")
+    if options is not None:
+        click.echo("\nIn another shell:\n")
+        click.echo(told(url, options.sources, options.token or ANY_TOKEN))
     sys.stdout.flush()

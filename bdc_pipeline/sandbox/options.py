@@ -299,7 +299,7 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         try:
             return msgspec.convert(msgspec.to_builtins({**fields, **changes}), SandboxOptions)
         except msgspec.ValidationError as error:
-            raise ValueError(f"The sandbox's options do not fit: {error}.") from None
+            raise ValueError(f"The sandbox's options do not fit: {str(error).rstrip('.')}.") from None
 
     def to_args(self) -> list[str]:
         """Command-line arguments that give the same options; see `command.py`."""

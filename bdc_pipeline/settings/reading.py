@@ -102,11 +102,16 @@ def optional_whole_number(setting: Setting) -> int | None:
     return int(checked_number(setting, text, whole=True)) if text else None
 
 
-def checked_url(name: str, url: str) -> str:
+def checked_url(name: str, url: str, api: str = "") -> str:
     """A base address, without a trailing slash.
 
+    Args:
+        name: of the variable.
+        url: its value.
+        api: the path below which the service answers, such as `/api/v4`, which is put behind the address here.
+
     Raises:
-        SettingsError: it is missing, or no http(s) address, or carries a user, a query or a fragment.
+        SettingsError: it is missing, or no http(s) address, or carries a user, a query, a fragment or the API's path.
     """
     if not url:
         raise SettingsError(
@@ -130,6 +135,9 @@ def checked_url(name: str, url: str) -> str:
         )
     if parts.query or parts.fragment:
         raise SettingsError(f"{name} is '{url}'. Give the address alone, without what follows '?' or '#'.")
+    if api and parts.path.rstrip("/").endswith(api):
+        alone = url.rstrip("/").removesuffix(api)
+        raise SettingsError(f"{name} is '{url}'. Give the address without {api}, which is added: {alone}")
     return url.rstrip("/")
 
 

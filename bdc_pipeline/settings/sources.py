@@ -85,7 +85,7 @@ def sonar() -> SonarSettings:
     Raises:
         SettingsError: one is missing or cannot be used.
     """
-    url = checked_url(SONAR_URL.name, read(SONAR_URL))
+    url = checked_url(SONAR_URL.name, read(SONAR_URL), "/api/graphql")
     token = checked_token(SONAR_TOKEN, "a personal access token in your Sonar profile")
     rate = read(SONAR_REQUESTS_PER_SECOND)
     return SonarSettings(
@@ -137,7 +137,7 @@ def gitlab() -> GitLabSettings:
     Raises:
         SettingsError: one is missing or cannot be used.
     """
-    url = checked_url(GITLAB_URL.name, read(GITLAB_URL))
+    url = checked_url(GITLAB_URL.name, read(GITLAB_URL), "/api/v4")
     token = checked_token(GITLAB_TOKEN, "an access token with the read_api scope in your GitLab preferences")
     names = tuple(dict.fromkeys(name.strip().strip("/") for name in read(GITLAB_PROJECTS).split(",") if name.strip()))
     for name in names:

@@ -330,6 +330,11 @@ class Cache:
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> str:
+    if "disk" in str(error):
+        return (
+            f"{path} cannot be read or written ({error}): the disk is full, over its quota, or failing. What is in the cache "
+            "stays there; mend the disk and try again."
+        )
     return (
         f"{path} cannot be used as a cache ({error}). 'bdc-pipeline share clear --force' puts a damaged one aside and makes "
         "it anew."

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bdc_pipeline.share import dirty
@@ -36,10 +36,11 @@ def write_snapshot(store: Store, to: Path) -> Position | None:
     """
     for name in (to, *(to.with_name(to.name + end) for end in ("-wal", "-shm"))):
         name.unlink(missing_ok=True)
-    copy = Store(to)
+    # A copy takes the page size of what is copied, unless it is in WAL mode already, as a store's file is: then SQLite refuses
+    with closing(sqlite3.connect(to)) as fresh:
+        store.db.backup(fresh)
+    copy = Store(to, migrations=store.migrations)
     try:
-        store.db.backup(copy.db)
-        copy.migrations = store.migrations
         with copy.transaction() as captured:
             position = copy.position
             locals_ = lift_all(copy.db, captured)

@@ -257,6 +257,14 @@ def conclude_run(store: Store, run_id: str, source: str, failures: Iterable[Fail
     end_run(store, run_id, effort, 0.0, now)
 
 
+def forget_expected(store: Store, run_id: str, tables: Iterable[Table]) -> None:
+    """What was expected of these tables is not known: nobody came so far as to be told, or to be told all of it."""
+    store.connection.executemany(
+        "UPDATE _run_tables SET expected = NULL WHERE run_id = ? AND table_name = ?",
+        [(run_id, table.name) for table in tables],
+    )
+
+
 def set_metadata(store: Store, values: Mapping[str, str], now: str) -> None:
     """Writes facts for other tools into `metadata`."""
     store.connection.executemany(

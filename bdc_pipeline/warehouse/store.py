@@ -29,7 +29,7 @@ from bdc_pipeline.warehouse.sql import Where, quoted
 from bdc_pipeline.warehouse.table import Table
 from bdc_pipeline.warehouse.upsert import BIND_ERRORS, Upserted, Writer
 
-__all__ = ["Store", "StoreError", "explained", "now_text"]
+__all__ = ["DiskFull", "Store", "StoreError", "explained", "now_text"]
 
 BUSY_SECONDS = 120.0
 """How long a transaction waits for another process's; a commit of ours takes milliseconds."""
@@ -46,6 +46,10 @@ def now_text() -> str:
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+class DiskFull(StoreError):  # noqa: N818  (what it says, not whose mistake)
+    """The disk takes no more: nothing is wrong with what was asked for."""
+
+
 def explained(error: sqlite3.Error, path: Path) -> StoreError:
     """SQLite's error as a sentence that says what to do."""
     text = str(error)
@@ -54,11 +58,11 @@ def explained(error: sqlite3.Error, path: Path) -> StoreError:
             f"{path} is no SQLite database ({text}). Nothing was changed; move the file away or name another with --database."
         )
     if "full" in text:
-        return StoreError(
+        return DiskFull(
             f"The disk that holds {path} is full. What was committed before is kept; free space and run again."
         )
     if "disk I/O error" in text:
-        return StoreError(
+        return DiskFull(
             f"{path} cannot be written ({text}): the disk is full, over its quota, or failing. What was committed "
             "before is kept; mend it and run again."
         )

@@ -132,6 +132,51 @@ def test_an_interrupted_sync_ends_soon_keeps_what_had_come_and_says_so(
         assert len(logs) == JOBS - len(kept), "a log that came before is not fetched again"
 
 
+KILLED = (
+    "import os; import bdc_pipeline.running as r; go_on = r._run_stage; "
+    f"r._run_stage = lambda stage, *more: os._exit(9) if stage.name == 'jobs' else go_on(stage, *more); {MAIN}"
+)
+"""The command, whose process is gone before the stage of the jobs begins."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False], ids=["first-sync", "later-sync"])
+def test_a_sync_that_is_killed_between_two_stages_leaves_a_copy_that_is_said_to_be_incomplete(
+    first: bool, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.configure(latency_ms=0)
+    if not first:
+        with started("--partition", "2026-05-31", sandbox=sandbox, directory=tmp_path) as process:
+            process.communicate(timeout=100)
+        with contextlib.closing(sqlite3.connect(tmp_path / "gitlab.db")) as connection, connection:
+            connection.execute("DELETE FROM _partitions WHERE partition = '2026-06-01'")
+    with started("--no-artifacts", sandbox=sandbox, directory=tmp_path, main=KILLED) as process:
+        process.communicate(timeout=100)
+    assert process.returncode == 9
+    done = told_status(tmp_path)
+    assert done.returncode == 1, done.stdout
+    found = {table["asset"]: table for table in json.loads(done.stdout)["sources"][0]["tables"]}
+    assert found["gitlab/pipelines"]["state"] == "fresh"
+    assert found["gitlab/jobs"]["state"] == "incomplete"
+    assert [one["partition"] for one in found["gitlab/jobs"]["lacking"]] == ["2026-06-01"]
+    with started(sandbox=sandbox, directory=tmp_path) as process:
+        process.communicate(timeout=100)
+    assert told_status(tmp_path).returncode == 0
+
+
+def told_status(directory: Path) -> subprocess.CompletedProcess[str]:
+    """What `status gitlab` says of the copy."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BDC_", "DAGSTER_"))}
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, "status", "gitlab", "--json"],
+        env=environment | {"BDC_DATA_DIR": str(directory)},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.slow
 def test_two_syncs_at_once_are_both_complete(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.configure(latency_ms=5)

@@ -122,3 +122,9 @@ def test_arguments_that_do_not_fit_are_wrong_usage(arguments: list[str]) -> None
 def test_unknown_options_are_named() -> None:
     with pytest.raises(ValueError, match="no option latency"):
         SandboxOptions().changed(latency=3)
+
+
+def test_an_unknown_api_is_refused_in_one_sentence() -> None:
+    with pytest.raises(click.UsageError) as caught:
+        parse_arguments(["--source", "nonsense"])
+    assert re.search(r"The sandbox serves no nonsense\. It serves: boligsiden, .*, tgif\.$", caught.value.message)

@@ -1,7 +1,9 @@
+import contextlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -46,6 +48,35 @@ def test_a_signal_stops_it_at_once_though_requests_stall(how: signal.Signals) ->
         for thread in threads:
             thread.join(10)
         assert process.stderr.read() == ""
+
+
+def test_what_it_prints_leads_a_sync_to_all_that_it_has(tmp_path: Path) -> None:
+    sizes = ["--projects", "2", "--pipelines-per-project", "4", "--jobs-per-pipeline", "2"]
+    command = [sys.executable, "-m", "bdc_pipeline.sandbox", "--source", "gitlab", *sizes]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            lines = []
+            while not lines or not lines[-1].startswith("bdc-pipeline "):
+                lines.append(process.stdout.readline())
+            script = "".join(lines[lines.index("In another shell:\n") + 1 :])
+            told = re.fullmatch(r"\n((?:export \w+=\S+\n)+#.*\nbdc-pipeline (.*)\n)", script)
+            assert told, script
+            run = told[1].replace("bdc-pipeline", f"{sys.executable} -m bdc_pipeline")
+            ours = ("BDC_", "GITLAB_", "DAGSTER_")
+            clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+            script = f"{run.rstrip()} --json"
+            done = subprocess.run(
+                ["sh", "-ec", script], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            sandbox = Sandbox(lines[0].split()[-1], TINY)
+            truth = sandbox.source("gitlab").rows("Pipeline", ["id"])
+        finally:
+            process.terminate()
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "sandbox" / "gitlab.db")) as connection:
+        stored = connection.execute("SELECT id FROM live_pipelines").fetchall()
+    assert sorted(stored) == sorted(map(tuple, truth))
 
 
 def test_a_thread_stops_at_once_though_requests_stall() -> None:

@@ -126,6 +126,13 @@ def test_a_source_names_its_database_on_the_share(team: Team, run: Run, monkeypa
     assert list((team.folder / "ann").glob("gitlab-*/gitlab.db"))
 
 
+def test_a_source_whose_share_is_not_set_is_told_with_status_2(run: Run) -> None:
+    for command in ("status", "sync", "verify"):
+        result = run(command, "gitlab")
+        assert result.exit_code == 2
+        assert "BDC_SHARE is not set, so that nobody knows where gitlab's database is shared." in result.output
+
+
 # -- conflicts -------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +218,49 @@ def test_verify_finds_everything_in_order_and_tells_a_cache_that_is_not_what_the
     assert bad.exit_code == 1
     checks = {check["name"]: check for check in json.loads(bad.stdout)["checks"]}
     assert "1 row of stock" in checks["content"]["sentence"] or "2 rows of stock" in checks["content"]["sentence"]
+
+
+@pytest.mark.parametrize("size", [512, 4096, 8192, 65536])
+def test_a_database_of_any_page_size_is_verified_and_rebuilt(size: int, team: Team, run: Run) -> None:
+    team.share.unlink()
+    with contextlib.closing(sqlite3.connect(team.share, isolation_level=None)) as made:
+        made.execute(f"PRAGMA page_size = {size}")
+        made.execute("CREATE TABLE stock (id INTEGER PRIMARY KEY, name TEXT)")
+        made.execute("INSERT INTO stock VALUES (1, 'bolts')")
+    assert run("sync").exit_code == 0
+    write(team, "INSERT INTO stock VALUES (2, 'nuts')")
+    for command in (("verify",), ("rebuild",), ("rebuild", "--view"), ("sync",), ("verify",)):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+    assert team.plain("PRAGMA page_size") == [(size,)]
+    assert team.plain("SELECT * FROM stock") == [(1, "bolts"), (2, "nuts")]
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        (2_000, "cannot be read or written (disk I/O error): the disk is full, over its quota, or failing."),
+        # enough for a sync of nothing, and not for a copy of the cache
+        (300_000, "Error: the cache, or a copy of it, could not be read or written: "),
+    ],
+)
+def test_verify_on_a_full_disk_ends_with_status_1_and_a_sentence(
+    team: Team, run: Run, limit: int, sentence: str
+) -> None:
+    team.plain("INSERT INTO stock SELECT value, hex(zeroblob(1000)), 1 FROM json_each(?)", json.dumps([*range(3, 503)]))
+    run("sync")
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); from bdc_pipeline.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "share", "verify", str(team.share)],
+        cwd=team.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert sentence in done.stderr
+    assert run("verify").exit_code == 0
 
 
 def test_verify_tells_a_damaged_log(team: Team, run: Run) -> None:

@@ -1,5 +1,6 @@
 """A whole cache at once: snapshots, machines behind the horizon, shares restored from a backup, rows that older programs wrote."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,25 @@ def test_a_snapshot_has_what_the_log_has_and_nothing_that_is_pending(team: Team,
     assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     db.close()
     assert a.cache.pending() == 4
+
+
+@pytest.mark.parametrize(
+    "pragma", ["page_size = 512", "page_size = 65536", "encoding = 'UTF-16le'", "auto_vacuum = FULL"]
+)
+def test_a_snapshot_of_a_file_of_any_make_is_made_and_loaded(pragma: str, tmp_path: Path) -> None:
+    with gathered(tmp_path, f"PRAGMA {pragma}", *SCHEMA) as begin:
+        a, b = begin()
+        a.run("INSERT INTO tag VALUES ('mærke', 'x')")
+        b.run("INSERT INTO tag VALUES ('of B', 'pending')")
+        settle([a])
+        position = a.cache.snapshot(tmp_path / "s.db")
+        assert position == a.cache.position
+        name = pragma.partition(" ")[0]
+        with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as db:
+            assert db.execute(f"PRAGMA {name}").fetchall() == a.run(f"PRAGMA {name}")
+            assert content(db) == a.content()
+        load(b, tmp_path / "s.db", position)
+        alike([a, b])
 
 
 def test_a_cache_begins_with_a_snapshot_and_goes_on_from_there(team: Team, tmp_path: Path) -> None:

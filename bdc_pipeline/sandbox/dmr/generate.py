@@ -34,6 +34,11 @@ LONGEST_DESCRIPTION = 73_152
 #: TGIF's strangest descriptions, by row, so that each occurs once in small data too; the rare ones recur.
 _LONGEST, _LONG, _NOT_UTF8, _NOT_BASE64, _RARE = 3, 5, 7, 11, 1000
 
+#: Where repeaters are close together, as they are in reality: within some 25 km of København. Others are all over the globe.
+_CITY = (55.68, 12.57)
+#: One repeater in so many of each registry is there.
+_GATHERED = 30
+
 
 def registries(devices: int = DEVICES, seed: int = 0) -> Registries:
     """The registries with this many BrandMeister devices and the others in proportion; the same arguments give the same bytes.
@@ -56,7 +61,10 @@ class Registries:
         random, count = self._random("repeaters"), self.size // 10
         ids = random.sample(range(100_000, 1_000_000), count)
         # One in six has the callsign of the one before: two bands at one site
-        return [make_device(random, n, words.callsign(i - (i % 6 == 5))) for i, n in enumerate(ids)]
+        found = [make_device(random, n, words.callsign(i - (i % 6 == 5))) for i, n in enumerate(ids)]
+        for device in found[_GATHERED - 1 :: _GATHERED]:
+            device.lat, device.lng = _gathered(random)
+        return found
 
     @cached_property
     def devices(self) -> list[Device]:
@@ -101,6 +109,8 @@ class Registries:
         ids = sorted(random.sample(range(1, count + count // 3 + 2), count))
         sites = self.repeaters
         found = [make_repeater(random, n, words.callsign(call)) for n, call in zip(ids, calls, strict=True)]
+        for repeater in found[_GATHERED - 1 :: _GATHERED]:
+            repeater.latitude, repeater.longitude = _gathered(random)
         for repeater, call in zip(found, calls, strict=True):
             if call < len(sites) and repeater.encode.startswith("CC"):
                 _place(repeater, sites[call])
@@ -237,6 +247,10 @@ def _coordinates(random: Random) -> tuple[float | None, float | None]:
     if kind < 0.105:
         return _pick(random, words.OUT_OF_RANGE)
     return round(random.uniform(-60, 70), 4), round(random.uniform(-180, 180), 4)
+
+
+def _gathered(random: Random) -> tuple[float, float]:
+    return round(_CITY[0] + random.uniform(-0.15, 0.15), 4), round(_CITY[1] + random.uniform(-0.3, 0.3), 4)
 
 
 def _offset(random: Random, *, high: bool) -> int:

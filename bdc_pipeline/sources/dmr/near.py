@@ -72,12 +72,13 @@ class Found(msgspec.Struct):
     operational: bool | None
 
 
+# CROSS JOIN: the tree comes first, whatever index of the repeaters SQLite holds for the better way
 _NEAR = """
-    SELECT distance_km(?, ?, r.lat, r.lon) AS km, r.source, r.external_id, r.kind, coalesce(r.callsign, r.callsign_raw),
+    SELECT r.source, r.external_id, r.kind, coalesce(r.callsign, r.callsign_raw),
         r.output_hz, r.input_hz, r.band, r.mode, r.color_code, r.city_raw, r.lat, r.lon, r.operational
-    FROM locations_rtree b JOIN repeaters r ON r.location_id = b.id
+    FROM locations_rtree b CROSS JOIN repeaters r ON r.location_id = b.id
     WHERE b.max_lat >= ? AND b.min_lat <= ? AND b.max_lon >= ? AND b.min_lon <= ?
-        AND r.vanished_at IS NULL AND km <= ?
+        AND r.vanished_at IS NULL AND r.lat IS NOT NULL AND r.lon IS NOT NULL
 """
 
 
@@ -98,7 +99,6 @@ def near(
         mode: only with this mode, alone or among others, such as `DMR`; in any spelling that `reading.py` knows.
         hotspots: hotspots too.
     """
-    connection.create_function("distance_km", 4, distance_km, deterministic=True)
     sql, further = _NEAR, list[str]()
     if band:
         sql += " AND r.band = ?"
@@ -110,9 +110,13 @@ def near(
         sql += " AND r.kind = 'repeater'"
     found: dict[tuple[str, str], Found] = {}
     for box in around.boxes():
-        for row in connection.execute(sql, (around.lat, around.lon, *box, around.km, *further)):
-            one = msgspec.convert(dict(zip(Found.__struct_fields__, row, strict=True)), Found, strict=False)
-            found[one.source, one.external_id] = one
+        for row in connection.execute(sql, (*box, *further)):
+            # measured here: a function in the statement is called for whatever rows SQLite looks at, those without a place too
+            values = dict(zip(Found.__struct_fields__[1:], row, strict=True))
+            km = distance_km(around.lat, around.lon, values["lat"], values["lon"])
+            if km <= around.km:
+                one = msgspec.convert({"km": km} | values, Found, strict=False)
+                found[one.source, one.external_id] = one
     return sorted(found.values(), key=lambda one: (one.km, one.source, one.external_id))
 
 

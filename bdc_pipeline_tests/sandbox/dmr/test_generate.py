@@ -195,3 +195,11 @@ def test_some_sites_are_in_two_registries(real: dict[str, Any]) -> None:
 
     shared = sites(real["devices"], "tx", 1e6) & sites(real["hearham"], "frequency", 1)
     assert len(shared) > 500
+
+
+def test_repeaters_are_close_together_somewhere() -> None:
+    found = registries(3420)
+    places = [(one.lat, one.lng) for one in found.repeaters], [(one.latitude, one.longitude) for one in found.hearham]
+    for those in places:
+        near = [(lat, lon) for lat, lon in those if lat and lon and abs(lat - 55.68) < 0.2 and abs(lon - 12.57) < 0.4]
+        assert len(those) / 40 < len(near) < len(those) / 20

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from bdc_pipeline.sandbox import Sandbox
+from bdc_pipeline.sandbox.gitlab.generate import Generator
+from bdc_pipeline.sandbox.gitlab.records import DAY, NOW
 from bdc_pipeline_tests.sandbox.gitlab.asking import SIZES, get, gitlab_sandbox, rows, truth
 
 JOB = (
@@ -29,6 +31,19 @@ def cases(shared: Sandbox) -> Rows:
         "TestCase",
         *("status", "system_output", "recent_failures", "execution_time", "file", "name", "pipeline_id", "suite"),
     )
+
+
+def test_a_commit_that_failed_runs_again_within_the_last_fortnight() -> None:
+    # what the demo copies, in which `flaky_tests` is to find some
+    made = Generator(projects=6, pipelines=12, jobs=10)
+    again = 0
+    for project in made.make_projects():
+        found: dict[str, set[str]] = defaultdict(set)
+        for pipeline in made.make_pipelines(project):
+            if pipeline.parent is None and pipeline.updated > NOW - 14 * DAY:
+                found[pipeline.sha].add(pipeline.status)
+        again += sum({"failed", "success"} <= statuses for statuses in found.values())
+    assert again >= 3
 
 
 def test_the_same_seed_gives_the_same_data() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -366,6 +367,22 @@ def test_near_in_a_file_of_something_else_is_told_in_a_sentence(copy: Copy, call
     result = call("dmr", "near", "--lat", "50", "--lon", "10", "-db", str(path))
     assert result.exit_code == 2
     assert result.output.startswith(f"Error: {path} ")
+
+
+def test_near_in_a_file_whose_pages_are_damaged_does_not_say_that_there_are_no_repeaters(
+    loaded: Copy, call: Call
+) -> None:
+    with contextlib.closing(sqlite3.connect(loaded.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        [root] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'repeaters'").fetchone()
+    with loaded.path.open("r+b") as file:
+        file.seek(size * (root - 1))
+        file.write(b"\xff" * size)
+    result = call("dmr", "near", "--lat", "50", "--lon", "10")
+    assert result.exit_code == 2
+    assert "malformed" in flat(result)
+    assert "no repeaters" not in flat(result)
 
 
 @pytest.mark.parametrize("group", ["warm", "dmr"])

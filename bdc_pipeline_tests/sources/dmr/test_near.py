@@ -122,7 +122,12 @@ def repeater(number: int, lat: float, lng: float, **values: Any) -> dict[str, An
 def find(shelf: Shelf) -> Iterator[Callable[..., list[str]]]:
     shelf.put(
         "brandmeister_devices",
-        [device(100001, 50.0, 10.0), device(1000001, 50.0, 10.0), device(100002, 50.1, 10.0, tx="145.0")],
+        [
+            device(100001, 50.0, 10.0),
+            device(1000001, 50.0, 10.0),
+            device(100002, 50.1, 10.0, tx="145.0"),
+            {"id": 100003, "callsign": "K3A", "tx": "439.0", "rx": "430.0"},  # nobody knows where it is
+        ],
     )
     shelf.put("brandmeister_talkgroups", {"91": "World-wide"})
     shelf.put("tgif_talkgroups", [{"id": "1"}])
@@ -149,6 +154,8 @@ def find(shelf: Shelf) -> Iterator[Callable[..., list[str]]]:
         ({"hotspots": True}, ["1000001", "100001", "100002", "1", "2"]),
         ({"km": 12.0}, ["100001", "100002"]),
         ({"km": 5000.0}, ["100001", "100002", "1", "2", "4"]),
+        ({"band": "70cm"}, ["100001", "2"]),
+        ({"band": "70cm", "mode": "DMR"}, ["100001"]),
         ({"band": "2m"}, ["100002", "1"]),
         ({"band": "2M"}, ["100002", "1"]),
         ({"mode": "DMR"}, ["100001", "100002"]),

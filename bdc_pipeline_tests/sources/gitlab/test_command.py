@@ -55,6 +55,14 @@ def test_it_syncs_and_prints_its_report_as_json(tmp_path: Path) -> None:
         assert report["tables"]["jobs"]["fetched"] > 0
 
 
+def test_an_end_that_has_not_come_yet_is_cut_and_said_to_be(tmp_path: Path) -> None:
+    today = dt.datetime.now(dt.UTC).date()
+    with copying_few_days(tmp_path, projects=1):
+        status, output = run("--from", str(today - dt.timedelta(days=2)), "--to", "2099-01-01", "--no-logs")
+    assert status == 0, output
+    assert "--to 2099-01-01 has not come yet: up to today, 20" in output
+
+
 def test_a_project_that_there_is_not_is_a_failure_with_its_name(tmp_path: Path) -> None:
     with copying_few_days(tmp_path, projects=1):
         status, output = run("--project", "no/such", "--partition", "2026-06-01")
@@ -95,6 +103,7 @@ def test_wrong_usage_ends_with_2_and_a_sentence(
         ("GITLAB_TOKEN", "two words", "holds blanks"),
         ("GITLAB_URL", "gitlab.example", "no web address"),
         ("GITLAB_URL", "http://gitlab.example", "Use https://"),
+        ("GITLAB_URL", "https://gitlab.com/api/v4/", "without /api/v4, which is added: https://gitlab.com\n"),
         ("GITLAB_PROJECTS", "group/a, nonsense", "GITLAB_PROJECTS holds 'nonsense'"),
         ("GITLAB_WORKERS", "many", "GITLAB_WORKERS is 'many'"),
         ("GITLAB_JOBS_AT_ONCE", "0", "GITLAB_JOBS_AT_ONCE is '0'"),
