@@ -17,7 +17,9 @@ import pytest
 from bdc_pipeline.sandbox import Sandbox, running
 from bdc_pipeline.sandbox.dmr import registries
 from bdc_pipeline.sources.dmr.registries import FEEDS
-from bdc_pipeline_tests.sources.dmr.syncing import Copy, Shelf, copying, run, served, start, until
+from bdc_pipeline_tests.processes import run, start
+from bdc_pipeline_tests.sources.dmr.syncing import Copy, Shelf, copying, served, variables
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +44,7 @@ def copy(sandbox: Sandbox, tmp_path: Path) -> Iterator[Copy]:
 
 
 def where(copy: Copy) -> dict[str, Any]:
-    return {"url": copy.sandbox.url, "directory": copy.directory}
+    return {"directory": copy.directory, "variables": variables(copy.sandbox.url, copy.directory)}
 
 
 def age(shelf: Shelf) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
-from bdc_pipeline_tests.sources.gitlab.syncing import copying_few_days, until
+from bdc_pipeline_tests.processes import finished, start
+from bdc_pipeline_tests.sources.gitlab.syncing import copying_few_days
+from bdc_pipeline_tests.waiting import until
 
-MAIN = "from bdc_pipeline.cli import main; main()"
 AT = "2026-06-01T10:00:00Z"
 """When the pipelines run whose day is synced."""
 
@@ -41,26 +40,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield made
 
 
-@contextlib.contextmanager
-def started(*arguments: str, sandbox: Sandbox, directory: Path, main: str = MAIN) -> Iterator[subprocess.Popen[str]]:
-    """The command; killed where the test fails before its end."""
-    ours = ("GITLAB_", "BDC_", "DAGSTER_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
-    environment |= {"GITLAB_TOKEN": sandbox.token, "DAGSTER_DISABLE_TELEMETRY": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", main, "sync", "gitlab", "--partition", "2026-06-01", *arguments],
-        env=environment,
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
+def started(
+    *arguments: str, sandbox: Sandbox, directory: Path, **options: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """The command, syncing the day."""
+    variables = {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
+    variables |= {"GITLAB_TOKEN": sandbox.token}
+    asked = ("sync", "gitlab", "--partition", "2026-06-01", *arguments)
+    return start(*asked, directory=directory, variables=variables, **options)
 
 
 def committed(path: Path, table: str) -> set[int]:
@@ -79,9 +66,9 @@ def check_that_a_sync_completes(sandbox: Sandbox, directory: Path) -> set[str]:
     sandbox.configure(latency_ms=0)
     sandbox.reset_stats()
     with started("-w", "20", "--json", sandbox=sandbox, directory=directory) as process:
-        out, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert json.loads(out)["complete"] is True
+        done = finished(process)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["complete"] is True
     assert len(committed(directory / "gitlab.db", "pipeline_jobs")) == PIPELINES
     assert len(committed(directory / "gitlab.db", "job_logs")) == JOBS
     return set(sandbox.stats()["labels"])
@@ -151,12 +138,12 @@ def test_two_syncs_at_once_are_both_complete(sandbox: Sandbox, tmp_path: Path) -
 def test_a_full_disk_is_told_in_a_sentence_and_leaves_a_good_file(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.configure(latency_ms=0)
     path = tmp_path / "gitlab.db"
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000)); {MAIN}"
-    with started("-c", "10", sandbox=sandbox, directory=tmp_path, main=limited) as process:
-        out, errors = process.communicate(timeout=60)
-    assert process.returncode in {1, 2}
-    assert "Traceback" not in errors
-    told = " ".join((out + errors).split())
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))"
+    with started("-c", "10", sandbox=sandbox, directory=tmp_path, before=limit) as process:
+        done = finished(process)
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr
+    told = " ".join((done.stdout + done.stderr).split())
     assert str(path) in told
     assert "full" in told
     assert "run again" in told
@@ -176,8 +163,8 @@ def test_logs_of_50_mb_are_held_two_at_a_time(tmp_path: Path) -> None:
             copy.api.change("log", job=job, size=50_000_000)
         arguments = ("--no-tests", "--no-artifacts", "--json")
         with started(*arguments, sandbox=copy.sandbox, directory=tmp_path, main=measured) as process:
-            _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors
+            done = finished(process)
+        assert done.returncode == 0, done.stderr
         assert copy.one("SELECT count(*) FROM job_logs WHERE size = 50000000") == 8
-        megabytes = int(errors.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
+        megabytes = int(done.stderr.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
         assert megabytes < 450, "the process itself takes 170, and a log that is read 50"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -25,8 +25,10 @@ from bdc_pipeline.sandbox import PagingChange, Sandbox, SandboxOptions, running
 from bdc_pipeline.sources.sonar import client
 from bdc_pipeline.warehouse.drain import DrainOptions
 from bdc_pipeline.warehouse.ledger import SyncReport
-from bdc_pipeline_tests.sources.sonar import command_line
-from bdc_pipeline_tests.sources.sonar.syncing import TOKEN, Copy, assert_same, copying, stored, truth, until
+from bdc_pipeline_tests.ports import nobody
+from bdc_pipeline_tests.processes import run, start
+from bdc_pipeline_tests.sources.sonar.syncing import TOKEN, Copy, assert_same, copying, stored, truth
+from bdc_pipeline_tests.waiting import until
 
 
 @pytest.fixture
@@ -512,11 +514,10 @@ def test_a_redirect_to_another_host_is_not_followed(copy: Copy) -> None:
 
 
 def test_a_server_that_is_down_is_named(copy: Copy) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    copy.sandbox.sonar_url = f"http://127.0.0.1:{port}"
-    with pytest.raises(FetchError, match=rf"127\.0\.0\.1:{port}"):
-        copy.sync(attempts=2)
+    with nobody() as address:
+        copy.sandbox.sonar_url = address
+        with pytest.raises(FetchError, match=re.escape(address.removeprefix("http://"))):
+            copy.sync(attempts=2)
 
 
 def test_a_server_that_goes_away_is_not_asked_for_every_page(tmp_path: Path) -> None:
@@ -545,7 +546,8 @@ def apart() -> Iterator[Sandbox]:
 
 
 def options(sandbox: Sandbox, directory: Path) -> dict[str, Any]:
-    return {"directory": directory, "url": sandbox.sonar_url, "token": TOKEN}
+    variables = {"BDC_DATA_DIR": str(directory), "SONAR_URL": sandbox.sonar_url, "SONAR_TOKEN": TOKEN}
+    return {"directory": directory, "variables": variables}
 
 
 def check_integrity(path: Path) -> None:
@@ -575,7 +577,7 @@ def test_a_process_killed_three_times_loses_nothing(apart: Sandbox, tmp_path: Pa
         moment = random.randint(25, 90)
         apart.reset_stats()
         arguments = ["sync", "sonar", "-w", "4", "-b", "20", "-c", "20"]
-        with command_line.start(*arguments, **options(apart, tmp_path)) as process:
+        with start(*arguments, **options(apart, tmp_path)) as process:
             until(lambda moment=moment: apart.stats()["total"] >= moment or process.poll() is not None)
             process.kill()
             process.communicate(timeout=30)
@@ -585,7 +587,7 @@ def test_a_process_killed_three_times_loses_nothing(apart: Sandbox, tmp_path: Pa
         check_integrity(path)
     assert held > 0
     apart.configure(latency_ms=0)
-    done = command_line.run("sync", "sonar", "--json", **options(apart, tmp_path))
+    done = run("sync", "sonar", "--json", **options(apart, tmp_path))
     assert done.returncode == 0, done.stderr
     assert_same(stored(path), truth(apart))
     check_integrity(path)
@@ -593,7 +595,7 @@ def test_a_process_killed_three_times_loses_nothing(apart: Sandbox, tmp_path: Pa
 
 @pytest.mark.slow
 def test_two_syncs_at_once_are_both_complete(apart: Sandbox, tmp_path: Path) -> None:
-    started = [command_line.start("sync", "sonar", "--json", "-c", "20", **options(apart, tmp_path)) for _ in range(2)]
+    started = [start("sync", "sonar", "--json", "-c", "20", **options(apart, tmp_path)) for _ in range(2)]
     for process in started:
         with process:
             out, errors = process.communicate(timeout=120)
@@ -612,7 +614,7 @@ def test_an_interrupted_sync_ends_soon_and_keeps_what_had_come(
     apart.configure(latency_ms=100)
     path = tmp_path / "bdc_cache.db"
     arguments = ["sync", "sonar", "--json", "-w", "2", "-b", "20", "-c", "20"]
-    with command_line.start(*arguments, **options(apart, tmp_path)) as process:
+    with start(*arguments, **options(apart, tmp_path)) as process:
         until(lambda: rows_in(path) >= 60)
         asked = time.monotonic()
         process.send_signal(stop)
@@ -629,14 +631,14 @@ def test_an_interrupted_sync_ends_soon_and_keeps_what_had_come(
     if stop == signal.SIGTERM:
         return
     apart.configure(latency_ms=0)
-    assert command_line.run("sync", "sonar", **options(apart, tmp_path)).returncode == 0
+    assert run("sync", "sonar", **options(apart, tmp_path)).returncode == 0
     assert_same(stored(path), truth(apart))
 
 
 @pytest.mark.slow
 def test_an_interrupt_before_the_first_answer_ends_soon_too(apart: Sandbox, tmp_path: Path) -> None:
     apart.configure(faults=["stall"])
-    with command_line.start("sync", "sonar", **options(apart, tmp_path)) as process:
+    with start("sync", "sonar", **options(apart, tmp_path)) as process:
         until(lambda: apart.stats()["total"] > 0)
         asked = time.monotonic()
         process.send_signal(signal.SIGINT)
@@ -652,7 +654,7 @@ def test_an_interrupt_before_the_first_answer_ends_soon_too(apart: Sandbox, tmp_
 def test_a_full_disk_is_told_in_a_sentence_and_leaves_a_good_file(apart: Sandbox, tmp_path: Path) -> None:
     apart.configure(latency_ms=0)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))"
-    done = command_line.run("sync", "sonar", **options(apart, tmp_path), before=limit)
+    done = run("sync", "sonar", **options(apart, tmp_path), before=limit)
     assert done.returncode in {1, 2}
     assert "Traceback" not in done.stderr
     told = done.stdout + done.stderr
@@ -660,6 +662,6 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_a_good_file(apart: Sandbox
     assert "full" in told
     assert "run again" in told
     check_integrity(tmp_path / "bdc_cache.db")
-    again = command_line.run("sync", "sonar", **options(apart, tmp_path))
+    again = run("sync", "sonar", **options(apart, tmp_path))
     assert again.returncode == 0, again.stderr
     assert_same(stored(tmp_path / "bdc_cache.db"), truth(apart))

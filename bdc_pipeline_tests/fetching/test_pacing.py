@@ -24,8 +24,7 @@ from bdc_pipeline.fetching.pacing import (
     retry_after_asked_for,
 )
 from bdc_pipeline.fetching.stopping import Stop, Stopped
-
-from .loopback import eventually
+from bdc_pipeline_tests.waiting import until
 
 NOON = datetime(2025, 7, 1, 12, 0, 0, tzinfo=UTC)
 HERE = datetime(2025, 7, 1, 12, 0, 7, tzinfo=UTC)  # this machine's clock, seven seconds fast
@@ -369,7 +368,7 @@ def test_a_stop_ends_waiting_for_a_pause():
     pacer = Pacer(concurrency=2)
     pacer.throttled(retry_after=600)
     assert stopped_while_waiting(pacer, Stop()) < 5
-    eventually(lambda: "in_flight=0" in repr(pacer))
+    until(lambda: "in_flight=0" in repr(pacer))
 
 
 def test_a_stop_ends_waiting_for_room():

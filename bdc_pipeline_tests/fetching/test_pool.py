@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdc_pipeline.fetching.pool import Done, Failed, Idle, NotTried, Outcome, Pool, Stop, Stopped, Task
-
-from .loopback import eventually
+from bdc_pipeline_tests.waiting import until
 
 
 def names(outcomes: list[Outcome]) -> list[str]:
@@ -167,7 +166,7 @@ def test_a_slow_consumer_holds_the_workers_back():
 
     run = Pool(3, ahead=5).run(run_of(number) for number in range(1000))
     next(run)
-    eventually(lambda: len(started) >= 6)
+    until(lambda: len(started) >= 6)
     idle = threading.Event()
     assert not idle.wait(0.05)  # were they not held back, thousands would fit into this
     assert len(started) <= 1 + 5 + 3
@@ -359,7 +358,7 @@ def test_a_thread_that_hangs_is_abandoned_within_five_seconds_of_a_stop():
         "Abandoned: it had not arrived 0.2 s after the run was stopped. Not tried, because the run was stopped: Ctrl-C."
     )
     gate.open.set()
-    eventually(lambda: not any(thread.name.startswith("fetch-") for thread in threading.enumerate()))
+    until(lambda: not any(thread.name.startswith("fetch-") for thread in threading.enumerate()))
 
 
 def test_an_abandoned_task_cannot_add_follow_ups():
@@ -488,7 +487,7 @@ def test_an_error_in_the_consumer_ends_the_threads():
 
     with pytest.raises(ZeroDivisionError):
         take_one()
-    eventually(lambda: threading.active_count() == before)
+    until(lambda: threading.active_count() == before)
 
 
 def test_a_run_that_is_never_taken_from_starts_no_thread():

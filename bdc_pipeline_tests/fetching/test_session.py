@@ -44,8 +44,10 @@ from bdc_pipeline.fetching.session import (
 )
 from bdc_pipeline.fetching.stopping import Stop, Stopped
 from bdc_pipeline.fetching.trouble import spent, trouble_of, wait_before_retry
+from bdc_pipeline_tests.ports import nobody
+from bdc_pipeline_tests.waiting import until
 
-from .loopback import Connection, Reply, Request, Server, eventually, reply
+from .loopback import Connection, Reply, Request, Server, reply
 
 TOKEN = "glpat-S3cr3t/T0ken+x"
 Serve = Callable[..., Server]
@@ -444,19 +446,13 @@ def test_time_outs_lower_the_number_of_requests_in_flight(serve: Serve):
 # Nobody there
 
 
-def unused_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
-
-
 def test_a_refused_connection_names_the_host_and_what_to_check():
-    port = unused_port()
-    with ApiSession(f"http://127.0.0.1:{port}", attempts=2, backoff=0.01) as session:
+    with nobody() as address, ApiSession(address, attempts=2, backoff=0.01) as session:
         with pytest.raises(Unreachable) as raised:
             session.fetch("GET", "/a", parse=content)
         assert session.stats.retries == 1
     assert str(raised.value) == (
-        f"GET http://127.0.0.1:{port}/a failed after 2 attempts: 127.0.0.1:{port} refused the connection. "
+        f"GET {address}/a failed after 2 attempts: {address.removeprefix('http://')} refused the connection. "
         f"Check the address, and that the server is up and can be reached from here."
     )
 
@@ -735,7 +731,7 @@ def fetch_and_stop(session: ApiSession, stop: Stop, ready: Callable[[], bool]) -
 
     thread = threading.Thread(target=work)
     thread.start()
-    eventually(ready)
+    until(ready)
     began = time.monotonic()
     stop.set("Ctrl-C")
     thread.join(20)
@@ -790,7 +786,7 @@ def test_the_place_is_given_back_during_a_backoff(serve: Serve):
 
         thread = threading.Thread(target=work)
         thread.start()
-        eventually(lambda: len(server.requests) == 1)
+        until(lambda: len(server.requests) == 1)
         assert session.fetch("GET", "/good", parse=content) == b"ok"
         stop.set()
         thread.join(10)

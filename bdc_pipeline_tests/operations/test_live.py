@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -23,6 +21,7 @@ from bdc_pipeline.operations.backfill import Asked, hand_over
 from bdc_pipeline.running import RANGE_END, RANGE_START
 from bdc_pipeline.sources.properties.places import places
 from bdc_pipeline_tests.sources.properties.syncing import Copy, copying
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +35,6 @@ code_servers: {wait_for_local_processes_on_shutdown: true}
 run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 concurrency: {pools: {default_limit: 1, granularity: op}}
 """
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Asks again and again until the answer is true, and returns it."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
 
 
 THERE = "SELECT 1 FROM sqlite_master WHERE name = 'properties'"

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bdc_pipeline import cli, settings
-from bdc_pipeline_tests.share.users import Team, until
+from bdc_pipeline_tests.share.users import Team
+from bdc_pipeline_tests.waiting import until
 
 Run = Callable[..., Result]
 

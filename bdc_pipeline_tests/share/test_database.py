@@ -22,7 +22,8 @@ from bdc_pipeline.share.database import DirectAccess
 from bdc_pipeline.share.errors import CacheError, Offline, ShareError
 from bdc_pipeline.share.locks import FileLock
 from bdc_pipeline.share.status import Light
-from bdc_pipeline_tests.share.users import Team, rows, until
+from bdc_pipeline_tests.share.users import Team, rows
+from bdc_pipeline_tests.waiting import until
 
 STOCK = "CREATE TABLE stock (id INTEGER PRIMARY KEY, name TEXT, quantity INTEGER)"
 

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from bdc_pipeline import settings
-from bdc_pipeline_tests.share.users import Team, rows, until
+from bdc_pipeline_tests.ports import reserved_port
+from bdc_pipeline_tests.share.users import Team, rows
+from bdc_pipeline_tests.waiting import until
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="The page is tested with playwright, a development dependency."
@@ -55,11 +57,6 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
     return team
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
@@ -69,7 +66,7 @@ def answers(port: int) -> bool:
 @contextlib.contextmanager
 def served(team: Team) -> Iterator[int]:
     """The page of a user, served by the command: its port."""
-    port = free_port()
+    port = reserved_port()
     arguments = [sys.executable, "-m", "bdc_pipeline", "share", "page", "--port", str(port)]
     arguments += ["--cache-dir", str(team.folder / "ann")]
     with subprocess.Popen(arguments, cwd=team.folder, stderr=subprocess.PIPE, text=True) as process:

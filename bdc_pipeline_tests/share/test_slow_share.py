@@ -19,8 +19,9 @@ from bdc_pipeline.share.segment import Torn, encode
 from bdc_pipeline.share.start import begin
 from bdc_pipeline.share.view import rebuild_view, update_view
 from bdc_pipeline.share.worker import Worker
-from bdc_pipeline_tests.share.chains import publish_many, segment_after, until
+from bdc_pipeline_tests.share.chains import publish_many, segment_after
 from bdc_pipeline_tests.share.fuse import FuseShare, why_not
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 

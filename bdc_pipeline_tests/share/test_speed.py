@@ -17,7 +17,7 @@ from bdc_pipeline.share.database import DirectAccess, SharedDatabase
 from bdc_pipeline.share.log import CHECK_SECONDS, FRESH_SECONDS, SLOW_SECONDS, since_boot
 from bdc_pipeline.share.status import Light
 from bdc_pipeline_tests.share.fuse import FuseShare, why_not
-from bdc_pipeline_tests.share.users import until
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 

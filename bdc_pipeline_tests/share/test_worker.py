@@ -13,7 +13,7 @@ import pytest
 from bdc_pipeline.share.answers import Ambiguous, Taken
 from bdc_pipeline.share.errors import Offline, ShareError
 from bdc_pipeline.share.worker import Worker
-from bdc_pipeline_tests.share.chains import until
+from bdc_pipeline_tests.waiting import until
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import datetime as dt
 import gzip
 import hashlib
 import json
-import socket
 import threading
 import tracemalloc
 from base64 import b64encode
@@ -21,6 +20,7 @@ from bdc_pipeline.sources.dmr.cache import Cached, CacheError, Record, Refusal
 from bdc_pipeline.sources.dmr.registries import BRANDMEISTER_DEVICES, FEEDS, HEARHAM_REPEATERS, TGIF_TALKGROUPS, Feed
 from bdc_pipeline.sources.dmr.warm import Warmed, WarmOptions, is_due, pause_after, shown_age
 from bdc_pipeline_tests.fetching.loopback import Connection, Reply, Server, one_after_another, reply
+from bdc_pipeline_tests.ports import nobody
 from bdc_pipeline_tests.sources.dmr.syncing import NOON, Copy, actions, copying
 
 TGIF = "tgif_talkgroups"
@@ -363,12 +363,11 @@ def test_a_file_that_cannot_be_written_costs_no_other(copy: Copy) -> None:
 def test_a_server_that_is_down_leaves_all_copies(copy: Copy) -> None:
     copy.warm()
     before = [copy.bytes_of(feed.name) for feed in FEEDS]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     copy.later(days=2)
-    warmed = copy.warm(url=f"http://127.0.0.1:{port}")
+    with nobody() as address:
+        warmed = copy.warm(url=address)
     assert actions(warmed) == {"failed"}
-    assert all(str(port) in one.problem and one.cached is not None for one in warmed.values())
+    assert all(address.removeprefix("http://") in one.problem and one.cached is not None for one in warmed.values())
     assert [copy.bytes_of(feed.name) for feed in FEEDS] == before
 
 
@@ -426,9 +425,8 @@ def test_brandmeister_is_left_alone_for_15_minutes_after_any_answer(copy: Copy, 
 
 
 def test_nothing_counts_where_no_answer_came(copy: Copy, serving: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert actions(copy.warm(url=f"http://127.0.0.1:{port}")) == {"failed"}
+    with nobody() as address:
+        assert actions(copy.warm(url=address)) == {"failed"}
     hangs_up = serving(lambda connection: connection.reset())
     assert actions(copy.warm("tgif", url=hangs_up.url)) == {"failed"}
     silent = serving(lambda connection: connection.stall())

@@ -1,0 +1,69 @@
+"""The command as a process of its own, for what only a process shows: exit status, signals, limits, a sudden end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bdc_pipeline import settings
+
+MAIN = "from bdc_pipeline.cli import main; main()"
+
+#: How long a command may take; only one that hangs takes as long
+COMMAND_SECONDS = 240.0
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of this process without any setting of the project or of Dagster, and with those given."""
+    ours = {setting.name for setting in settings.SETTINGS}
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("DAGSTER_")}
+    return kept | {"DAGSTER_DISABLE_TELEMETRY": "1"} | variables
+
+
+@contextlib.contextmanager
+def killed_at_last(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive the block: whatever goes wrong in there, nobody waits for its end in vain."""
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@contextlib.contextmanager
+def start(
+    *arguments: str, directory: Path, variables: dict[str, str], before: str = "", main: str = MAIN
+) -> Iterator[subprocess.Popen[str]]:
+    """The command, running in a directory with variables of its own; killed where the block ends before it.
+
+    `before` is Python that runs in its process before it begins, `main` what runs the command.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{before}\n{main}", *arguments],
+        env=environment(**variables),
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with killed_at_last(process):
+        yield process
+
+
+def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """What a process has printed and its exit status, once it has ended."""
+    out, errors = process.communicate(timeout=COMMAND_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+def run(
+    *arguments: str, directory: Path, variables: dict[str, str], before: str = "", main: str = MAIN
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    with start(*arguments, directory=directory, variables=variables, before=before, main=main) as process:
+        return finished(process)
