@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bdc_pipeline import settings
+from bdc_pipeline_tests.waiting import SECONDS
 
 MAIN = "from bdc_pipeline.cli import main; main()"
 
@@ -67,3 +68,51 @@ def run(
     """Runs the command to its end."""
     with start(*arguments, directory=directory, variables=variables, before=before, main=main) as process:
         return finished(process)
+
+
+def dying(path: Path, sql: str, least: int) -> str:
+    """Python to run `before`: the process kills itself right behind the transaction since which a query tells so much.
+
+    Whoever watches a file from outside and kills then may come when all is over: any process can be stopped for a while.
+    """
+    return f"""
+import contextlib, os, signal, sqlite3
+from bdc_pipeline.warehouse import drain as _drain
+_told = _drain.Progress
+def _dying(*arguments):
+    with contextlib.closing(sqlite3.connect({str(path)!r}, timeout=60)) as connection:
+        if connection.execute({sql!r}).fetchone()[0] >= {least}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return _told(*arguments)
+_drain.Progress = _dying
+"""
+
+
+def meeting(directory: Path, count: int = 2, at: str = "bdc_pipeline.warehouse.drain:Progress") -> str:
+    """Python to run `before`: when it first comes to a function, the process waits until so many have come as far.
+
+    So all of them are surely under way at once, which processes that were only started together need not be. By default they
+    meet behind their first transactions.
+    """
+    module, _, name = at.partition(":")
+    owner, _, attribute = f"_module.{name}".rpartition(".")
+    return f"""
+import importlib, os, pathlib, time
+_module = importlib.import_module({module!r})
+_meant = getattr({owner}, {attribute!r})
+def _meeting(*arguments, **named):
+    directory = pathlib.Path({str(directory)!r})
+    (directory / f"{{os.getpid()}}.here").touch()
+    deadline = time.monotonic() + {SECONDS}
+    while len(list(directory.glob("*.here"))) < {count}:
+        if time.monotonic() > deadline:
+            raise RuntimeError("The other process has not come.")
+        time.sleep(0.01)
+    return _meant(*arguments, **named)
+setattr({owner}, {attribute!r}, _meeting)
+"""
+
+
+def met(directory: Path) -> int:
+    """How many processes have come to where they meet."""
+    return len(list(directory.glob("*.here")))
