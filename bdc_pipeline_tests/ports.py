@@ -14,7 +14,6 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 HOST = "127.0.0.1"
 
@@ -25,10 +24,6 @@ def nobody() -> Iterator[str]:
     with socket.socket() as silent:
         silent.bind((HOST, 0))
         yield f"http://{HOST}:{silent.getsockname()[1]}"
-
-
-#: The locks of the ports that this process was given; open until it ends
-_locks: list[IO[bytes]] = []
 
 
 def reserved_port() -> int:
@@ -47,18 +42,18 @@ def reserved_port() -> int:
     directory.mkdir(exist_ok=True)
     # not the random numbers that all workers seed alike
     for port in random.SystemRandom().sample(candidates, min(200, len(candidates))):
-        lock = (directory / str(port)).open("wb")
+        # never closed: the lock is held until this process ends
+        lock = os.open(directory / str(port), os.O_CREAT | os.O_WRONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with socket.socket() as free:
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind((HOST, port))
         except OSError as error:
-            lock.close()
+            os.close(lock)
             if error.errno not in {errno.EADDRINUSE, errno.EAGAIN}:
                 raise
             continue
-        _locks.append(lock)
         return port
     raise OSError(errno.EADDRINUSE, "No port on loopback is free")
 

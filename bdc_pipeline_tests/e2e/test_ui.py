@@ -20,7 +20,7 @@ from bdc_pipeline_tests.e2e.ui import UP_SECONDS, Ui, start
 from bdc_pipeline_tests.waiting import until
 
 RUN_SECONDS = 120.0
-DOWN_SECONDS = 30.0
+DOWN_SECONDS = 120.0
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +135,7 @@ def end(ui: Ui, found: Seen, how: Callable[[], None]) -> None:
         found.status = ui.process.wait(DOWN_SECONDS)
     found.seconds = time.monotonic() - began
     # those that nobody waits for any more need a moment to be gone
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (left := ui.processes()) and time.monotonic() < deadline:
         time.sleep(0.1)
     found.left, found.said = left, ui.said()
@@ -215,7 +215,8 @@ def test_generated_data_and_their_runs_are_kept_apart_from_real_ones(seen: Seen)
 def test_ctrl_c_ends_all_processes_within_seconds(seen: Seen) -> None:
     assert len(seen.processes) >= 4, "the command, the sandbox, Dagster's server, daemon and code server"
     assert seen.status == 0, seen.said
-    assert seen.seconds < 20
+    # some three, on an idle machine; two minutes where one of them does not listen
+    assert seen.seconds < 60
     assert seen.left == {}
     assert "Traceback" not in seen.said
 

@@ -829,7 +829,8 @@ def test_an_interrupt_commits_what_had_arrived_and_is_raised_within_seconds(shop
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         files(shop).handle_output(context, stream)
-    assert time.monotonic() - began < 5
+    # a fetch that is not told to stop ends after a minute, and is an error
+    assert time.monotonic() - began < 30
     presser.join()
     assert stream.stopped == ["interrupted"]
     assert shop.ids() == [1, 2, 3]
@@ -873,7 +874,9 @@ def test_a_fetch_that_does_not_listen_holds_an_interrupt_up_for_seconds_only(
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         interruptibly(work, lambda _: None)
-    assert time.monotonic() - began < 3
+    # it would be a minute if the end of the work were waited for
+    assert time.monotonic() - began < 30
+    assert not gone.is_set()
     presser.join()
     let_go.set()
     assert gone.wait(60)
