@@ -72,7 +72,7 @@ def test_a_fault_that_passes_leaves_no_trace(tmp_path: Path, fault: str) -> None
 
 def test_a_server_that_stalls_once_is_asked_again(copy: Copy) -> None:
     copy.sandbox.configure(faults=["stall~times=1@^account_services page=2"])
-    report = copy.sync(page_size=50, read_timeout=1.5)
+    report = copy.sync(page_size=50, read_timeout=3.0)
     assert report.complete, errors_of(report)
     assert report.retries >= 1
     copy.assert_true()
@@ -81,13 +81,14 @@ def test_a_server_that_stalls_once_is_asked_again(copy: Copy) -> None:
 @pytest.mark.slow
 def test_a_page_that_always_times_out_comes_in_halves(copy: Copy) -> None:
     copy.sandbox.configure(faults=["stall@^addresses page=1 records=100 .*addressable_id>=1000"])
-    report = copy.sync(read_timeout=1.0)
+    report = copy.sync(read_timeout=3.0)
     assert report.complete, errors_of(report)
     copy.assert_true()
+    # of the page that stalls: another one may time out too, where the machine stops for a while
     halves = [
         label
         for label in copy.sandbox.stats()["labels"]
-        if label.startswith("addresses page") and "records=50" in label
+        if re.match(r"addresses page=[12] records=50 .*addressable_id>=1000", label)
     ]
     assert len(halves) == 2
 

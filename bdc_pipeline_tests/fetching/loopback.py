@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from bdc_pipeline_tests.waiting import SECONDS
+
 
 @dataclass
 class Request:
@@ -79,7 +81,7 @@ class Server:
                     connection.shutdown(socket.SHUT_RDWR)
             threads = list(self._threads)
         for thread in threads:
-            thread.join(10)
+            thread.join(SECONDS)
 
     def _accept(self) -> None:
         while True:

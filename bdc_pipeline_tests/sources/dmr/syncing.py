@@ -166,7 +166,7 @@ class Copy(Shelf):
         """Moves the clock on."""
         self.now += dt.timedelta(**duration)
 
-    def warmer(self, url: str | None = None, **options: Any) -> Warmer:
+    def warmer(self, url: str | None = None, *, read_timeout: float = 30.0, **options: Any) -> Warmer:
         base = url or self.sandbox.url
         return Warmer(
             self.cache,
@@ -174,7 +174,7 @@ class Copy(Shelf):
             WarmOptions(**options),
             Stop(),
             clock=lambda: self.now,
-            read_timeout=1.0,
+            read_timeout=read_timeout,
             attempts=2,
             backoff=0.01,
         )
@@ -188,7 +188,7 @@ class Copy(Shelf):
         """One sync, as the command line does it."""
         asked = command.DmrSync(
             database=self.path,
-            resource=assets.DmrResource(attempts=1, read_timeout=5),
+            resource=assets.DmrResource(attempts=1),
             warm=options.pop("warm", WarmOptions()),
             drain=options.pop("drain", DrainOptions()),
             **options,
