@@ -295,11 +295,12 @@ def test_a_retried_job_moves_its_pipeline_and_all_that_belongs_to_it_to_another_
         "SELECT j.id, j.pipeline_id, j.day FROM jobs j JOIN job_logs l USING (id) JOIN pipelines p ON p.id = j.pipeline_id "
         "WHERE j.status = 'success' AND NOT j.retried AND p.status = 'success' LIMIT 1"
     )[0]
-    copy.api.change("retry", job=job, status="success")
+    moment = dt.datetime.now(dt.UTC)
+    copy.api.change("retry", job=job, status="success", at=moment.isoformat())
     copy.sandbox.reset_stats()
     report = copy.sync_new()
     assert report.complete, errors_of(report)
-    today = str(dt.datetime.now(dt.UTC).date())
+    today = str(moment.date())
     assert day != today
     for table in ("jobs", "job_logs", "pipeline_jobs"):
         assert copy.query(f"SELECT DISTINCT day FROM {table} WHERE pipeline_id = ?", pipeline) == [(today,)], table
