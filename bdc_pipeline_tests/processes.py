@@ -6,8 +6,10 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from bdc_pipeline import settings
 from bdc_pipeline_tests.waiting import SECONDS
@@ -54,6 +56,17 @@ def start(
     )
     with killed_at_last(process):
         yield process
+
+
+def line_of(process: subprocess.Popen[str], pipe: IO[str] | None) -> str:
+    """The next line that a process prints, "" at its end; it is killed where it says nothing for too long."""
+    assert pipe is not None
+    guard = threading.Timer(COMMAND_SECONDS, process.kill)
+    guard.start()
+    try:
+        return pipe.readline()
+    finally:
+        guard.cancel()
 
 
 def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

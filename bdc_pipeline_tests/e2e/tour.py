@@ -164,7 +164,10 @@ class Tour:
     def until_requested(self, sensor: str) -> list[dict[str, Any]]:
         """Waits until a sensor's tick has requested something, and returns all its ticks; its page then shows them."""
         ticks: list[dict[str, Any]] = until(
-            lambda: (found := self.ticks(sensor)) and found[0]["runIds"] and found, RUN_SECONDS, self.ui.said
+            lambda: (found := self.ticks(sensor)) and found[0]["runIds"] and found,
+            self.ui.said,
+            seconds=RUN_SECONDS,
+            pause=0.2,
         )
         self.go(f"/locations/bdc_pipeline/sensors/{sensor}")
         self.page.get_by_text("1 run requested").first.wait_for()

@@ -26,6 +26,7 @@ from bdc_pipeline.warehouse.drain import DrainOptions
 from bdc_pipeline.warehouse.ledger import SyncReport
 from bdc_pipeline_tests.ports import nobody
 from bdc_pipeline_tests.processes import finished, meeting, met, run, start
+from bdc_pipeline_tests.sandbox.limits import limited
 from bdc_pipeline_tests.sources.sonar.syncing import TOKEN, Copy, assert_same, copying, stored, truth
 from bdc_pipeline_tests.waiting import until
 
@@ -102,8 +103,9 @@ def test_pages_smaller_than_asked_for_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_rate_limit_of_the_server_slows_down_and_loses_nothing(tmp_path: Path) -> None:
-    with copying(tmp_path, customers=60, rate_limit=6.0) as copy:
-        report = copy.sync(workers=8, page_size=50)
+    with copying(tmp_path, customers=60) as copy:
+        with limited(copy.sandbox, at_first={"rate_limit": 0.001}, then={"rate_limit": 6.0}):
+            report = copy.sync(workers=8, page_size=50, attempts=8)
         assert report.complete, errors_of(report)
         assert copy.sandbox.stats()["rate_limited"] > 0
         copy.sandbox.configure(rate_limit=None)

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from bdc_pipeline.operations.slots import PROCESS, free_slots_of_the_dead, held_by_others, is_gone, process_tag
+from bdc_pipeline_tests.processes import line_of
 from bdc_pipeline_tests.waiting import until
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -44,8 +45,7 @@ class Holder:
 
     def says(self) -> str:
         """The next word."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return line_of(self.process, self.process.stdout).strip()
 
     def release(self) -> None:
         """Lets its step end."""

@@ -12,6 +12,7 @@ import pytest
 from bdc_pipeline.share.answers import Ambiguous, Taken
 from bdc_pipeline.share.errors import Offline, ShareError
 from bdc_pipeline.share.worker import Worker
+from bdc_pipeline_tests.processes import killed_at_last, line_of
 from bdc_pipeline_tests.waiting import until
 
 HEALTHY = 30.0
@@ -101,15 +102,14 @@ def test_what_goes_wrong_in_a_command_is_told(worker):
 def test_the_child_ends_when_its_parent_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from bdc_pipeline.share.worker import Worker\n"
-        f"w = Worker(Path({str(tmp_path / 'app.db.sync')!r}), 'c1'); w.make_folders(); print(w.pid, flush=True); time.sleep(60)"
+        f"w = Worker(Path({str(tmp_path / 'app.db.sync')!r}), 'c1'); w.make_folders(); print(w.pid, flush=True); time.sleep(600)"
     )
     root = str(Path(__file__).parents[2])
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root)
-    child = int(parent.stdout.readline())
-    assert is_running(child)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
+    with killed_at_last(started) as parent:
+        child = int(line_of(parent, parent.stdout))
+        assert is_running(child)
+        parent.kill()
     until(lambda: not is_running(child))
 
 

@@ -24,7 +24,7 @@ from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Pause, Rows
-from bdc_pipeline_tests.processes import COMMAND_SECONDS, killed_at_last
+from bdc_pipeline_tests.processes import COMMAND_SECONDS, killed_at_last, line_of
 from bdc_pipeline_tests.warehouse import drain_child
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
@@ -967,8 +967,7 @@ def test_two_runs_at_once_in_two_processes_both_succeed_with_the_rows_of_one(
 ) -> None:
     with draining(shop.path, "one", "race", 1) as one, draining(shop.path, "two", "race", 1) as two:
         for child in (one, two):
-            assert child.stdout
-            assert int(child.stdout.readline()) > 0
+            assert int(line_of(child, child.stdout)) > 0
         # both are in the midst of it now
         for child in (one, two):
             assert child.stdin
