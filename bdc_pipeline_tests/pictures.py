@@ -12,7 +12,8 @@ from bdc_pipeline_tests.docs import ROOT
 from bdc_pipeline_tests.e2e import tour
 from bdc_pipeline_tests.e2e.browser import opened
 from bdc_pipeline_tests.e2e.tour import Tour, walk
-from bdc_pipeline_tests.e2e.ui import UP_SECONDS, start, until
+from bdc_pipeline_tests.e2e.ui import UP_SECONDS, start
+from bdc_pipeline_tests.waiting import until
 
 PICTURES = ROOT / "docs" / "ui"
 
@@ -23,7 +24,7 @@ def take(pictures: Path = PICTURES) -> None:
     with tempfile.TemporaryDirectory() as root:
         ui = start(Path(root), **tour.VARIABLES)
         try:
-            until(ui.is_loaded, UP_SECONDS, ui.said)
+            until(ui.is_loaded, ui.said, seconds=UP_SECONDS, pause=0.2)
             with opened() as page:
                 walk(Tour(ui, page, pictures))
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from bdc_pipeline import cli, settings
 from bdc_pipeline.commands import outcome
 from bdc_pipeline.commands.options import Number
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running, running_in_thread
-from bdc_pipeline_tests.sources.sonar import command_line
+from bdc_pipeline_tests.ports import nobody
+from bdc_pipeline_tests.processes import run
 from bdc_pipeline_tests.sources.sonar.syncing import TOKEN, assert_same, stored, truth
 
 Invoke = Callable[..., Result]
@@ -177,12 +177,11 @@ def test_a_wrong_address_is_told_with_status_1(invoke: Invoke, shared: Sandbox) 
 
 @pytest.mark.slow
 def test_a_server_that_is_down_is_told_with_status_1(invoke: Invoke) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    result = invoke("sync", "sonar", "--json", SONAR_URL=f"http://127.0.0.1:{port}")
+    with nobody() as address:
+        result = invoke("sync", "sonar", "--json", SONAR_URL=address)
     assert result.exit_code == 1
     [failure] = json.loads(result.stdout)["failures"]
-    assert f"127.0.0.1:{port}" in failure["error"]
+    assert address.removeprefix("http://") in failure["error"]
     assert "Check the address" in failure["error"]
     assert "Traceback" not in result.output
 
@@ -301,20 +300,21 @@ def test_progress_and_failures_are_logged_without_the_token(
 @pytest.mark.slow
 def test_a_process_ends_with_the_status_and_keeps_its_streams_apart(tmp_path: Path) -> None:
     with running(SandboxOptions(customers=60)) as sandbox:
-        options: dict[str, Any] = {"directory": tmp_path, "url": sandbox.sonar_url, "token": TOKEN}
-        done = command_line.run("sync", "sonar", "--json", "--verbose", **options)
+        variables = {"BDC_DATA_DIR": str(tmp_path), "SONAR_URL": sandbox.sonar_url, "SONAR_TOKEN": TOKEN}
+        options: dict[str, Any] = {"directory": tmp_path, "variables": variables}
+        done = run("sync", "sonar", "--json", "--verbose", **options)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["complete"] is True
         assert "lookups: " in done.stderr
         assert TOKEN not in done.stderr + done.stdout
         sandbox.configure(denied=["inventory_items"])
-        again = command_line.run("sync", "sonar", **options)
+        again = run("sync", "sonar", **options)
         assert again.returncode == 1
         assert "permission for 'inventory_items'" in again.stdout
 
 
 def test_a_process_with_wrong_settings_ends_at_once_with_status_2(tmp_path: Path) -> None:
-    done = command_line.run("sync", "sonar", directory=tmp_path, url="", token=TOKEN)
+    done = run("sync", "sonar", directory=tmp_path, variables={"BDC_DATA_DIR": str(tmp_path), "SONAR_TOKEN": TOKEN})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: SONAR_URL is not set.")
     assert done.stderr.count("\n") == 1
@@ -324,9 +324,8 @@ def test_a_process_with_wrong_settings_ends_at_once_with_status_2(tmp_path: Path
 def test_a_full_disk_ends_with_status_1_and_a_report_without_tracebacks(tmp_path: Path, kilobytes: int) -> None:
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes} << 10, {kilobytes} << 10))"
     with running(SandboxOptions(customers=60)) as apart:
-        done = command_line.run(
-            "sync", "sonar", "--json", url=apart.sonar_url, token=TOKEN, directory=tmp_path, before=limit
-        )
+        variables = {"BDC_DATA_DIR": str(tmp_path), "SONAR_URL": apart.sonar_url, "SONAR_TOKEN": TOKEN}
+        done = run("sync", "sonar", "--json", directory=tmp_path, variables=variables, before=limit)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "Logging error" not in done.stderr

@@ -396,7 +396,8 @@ def test_an_interrupt_ends_the_sync_with_a_report_of_what_had_arrived(shop: Shop
     began = time.monotonic()
     with pytest.raises(Interrupted) as caught:
         sync(shop, Stage("items", waiting, SHELVES, ["0-9"]), Stage("notes", noted("a")))
-    assert time.monotonic() - began < 10
+    # a fetch that is not told to stop ends after a minute, and is an error
+    assert time.monotonic() - began < 30
     report = caught.value.report
     assert not report.complete
     assert report.tables["items"].inserted == 2

@@ -149,17 +149,18 @@ class Stats:
 class RateLimit:
     """So many requests a second, and as many at once: a bucket of tokens that refills."""
 
-    def __init__(self, per_second: float | None) -> None:
+    def __init__(self, per_second: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second = per_second
+        self._clock = clock
         self._room = max(1.0, per_second or 1.0)
         self._tokens = self._room
-        self._at = time.monotonic()
+        self._at = clock()
 
     def admits(self) -> bool:
         """Take a token, if there is one."""
         if self.per_second is None:
             return True
-        now = time.monotonic()
+        now = self._clock()
         self._tokens = min(self._room, self._tokens + (now - self._at) * self.per_second)
         self._at = now
         if self._tokens < 1:

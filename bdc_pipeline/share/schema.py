@@ -5,6 +5,7 @@ they hold nothing. What could lose data (a table or column dropped, renamed or r
 registered: `{"HASH->HASH": [statements]}`.
 """
 
+import contextlib
 import hashlib
 import re
 import sqlite3
@@ -69,7 +70,7 @@ def schema_hash(schema: Schema) -> str:
 
 def after(schema: Schema, statements: Sequence[str]) -> Schema:
     """What a schema becomes by statements, without touching a file. Raises sqlite3.Error where they cannot be run."""
-    with sqlite3.connect(":memory:", isolation_level=None) as scratch:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as scratch:
         for item in schema:
             scratch.execute(item.sql)
         for statement in statements:

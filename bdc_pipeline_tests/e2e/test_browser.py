@@ -7,7 +7,8 @@ import pytest
 from bdc_pipeline_tests.e2e import tour
 from bdc_pipeline_tests.e2e.browser import installed, opened
 from bdc_pipeline_tests.e2e.tour import Shown, Tour, walk
-from bdc_pipeline_tests.e2e.ui import UP_SECONDS, start, until
+from bdc_pipeline_tests.e2e.ui import UP_SECONDS, start
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +19,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     installed()
     ui = start(tmp_path_factory.mktemp("browser"), **tour.VARIABLES)
     try:
-        until(ui.is_loaded, UP_SECONDS, ui.said)
+        until(ui.is_loaded, ui.said, seconds=UP_SECONDS, pause=0.2)
         with opened() as page:
             return walk(Tour(ui, page))
     finally:

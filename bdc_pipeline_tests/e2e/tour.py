@@ -11,7 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from bdc_pipeline_tests.e2e.ui import Ui, until
+from bdc_pipeline_tests.e2e.ui import Ui
+from bdc_pipeline_tests.waiting import until
 
 RUN_SECONDS = 180.0
 """A backfill waits up to 30 s for the daemon, then for its run's process."""
@@ -119,7 +120,7 @@ class Tour:
             fresh = [one for one in self.runs() if one["runId"] not in known]
             return fresh if fresh and all(one["status"] in OVER for one in fresh) else None
 
-        found: list[dict[str, Any]] = until(ended, RUN_SECONDS, self.ui.said)
+        found: list[dict[str, Any]] = until(ended, self.ui.said, seconds=RUN_SECONDS, pause=0.2)
         return found
 
     def runs(self) -> list[dict[str, Any]]:
@@ -136,7 +137,7 @@ class Tour:
             node = self.ui.ask(FRESHNESS, key={"path": asset.split("/")})["assetNodeOrError"]
             return bool((node["freshnessStatusInfo"] or {}).get("freshnessStatus") == status)
 
-        until(is_so, FRESHNESS_SECONDS, self.ui.said)
+        until(is_so, self.ui.said, seconds=FRESHNESS_SECONDS, pause=0.2)
         self.go(f"/assets/{asset}")
         self.page.get_by_text("Fails if more than").first.wait_for()
         return self.page.locator("body").inner_text()
@@ -150,7 +151,7 @@ class Tour:
             text = self.page.locator("body").inner_text()
             return text if naming in text else None
 
-        found: str = until(named, FRESHNESS_SECONDS, self.ui.said)
+        found: str = until(named, self.ui.said, seconds=FRESHNESS_SECONDS, pause=0.2)
         return found
 
     # -- sensors ---------------------------------------------------------------------------------------------
@@ -163,7 +164,10 @@ class Tour:
     def until_requested(self, sensor: str) -> list[dict[str, Any]]:
         """Waits until a sensor's tick has requested something, and returns all its ticks; its page then shows them."""
         ticks: list[dict[str, Any]] = until(
-            lambda: (found := self.ticks(sensor)) and found[0]["runIds"] and found, RUN_SECONDS, self.ui.said
+            lambda: (found := self.ticks(sensor)) and found[0]["runIds"] and found,
+            self.ui.said,
+            seconds=RUN_SECONDS,
+            pause=0.2,
         )
         self.go(f"/locations/bdc_pipeline/sensors/{sensor}")
         self.page.get_by_text("1 run requested").first.wait_for()

@@ -4,13 +4,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pytest
 from bdc_pipeline import settings
 from bdc_pipeline.sandbox import SandboxOptions
 from bdc_pipeline.sandbox.handle import Sandbox
+from bdc_pipeline_tests.ports import reserved_port
 
 COMMAND = str(Path(sys.executable).parent / "bdc-pipeline")
 
@@ -105,23 +104,12 @@ class Ui:
         self._log.close()
 
 
-def until(condition: Callable[[], Any], seconds: float, said: Callable[[], str]) -> Any:
-    """Asks again and again until the answer is true, and returns it; fails when it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.2)
-    return found
-
-
 def start(root: Path, **variables: str) -> Ui:
     """Starts a UI on a free port."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("What is left of the UI's processes is found in /proc, which this system does not have.")
     try:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+        port = reserved_port()
     except OSError as error:
         pytest.skip(f"No port on loopback can be bound: {error}.")
     return Ui(port, root, variables)

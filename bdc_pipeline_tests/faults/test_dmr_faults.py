@@ -17,7 +17,9 @@ import pytest
 from bdc_pipeline.sandbox import Sandbox, running
 from bdc_pipeline.sandbox.dmr import registries
 from bdc_pipeline.sources.dmr.registries import FEEDS
-from bdc_pipeline_tests.sources.dmr.syncing import Copy, Shelf, copying, run, served, start, until
+from bdc_pipeline_tests.processes import dying, finished, meeting, met, run, start
+from bdc_pipeline_tests.sources.dmr.syncing import Copy, Shelf, copying, served, variables
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +44,7 @@ def copy(sandbox: Sandbox, tmp_path: Path) -> Iterator[Copy]:
 
 
 def where(copy: Copy) -> dict[str, Any]:
-    return {"url": copy.sandbox.url, "directory": copy.directory}
+    return {"directory": copy.directory, "variables": variables(copy.sandbox.url, copy.directory)}
 
 
 def age(shelf: Shelf) -> None:
@@ -61,14 +63,6 @@ def check_files(copy: Copy) -> int:
     for path in found:
         json.loads(path.read_bytes())
     return len(found)
-
-
-def rows_in(copy: Copy) -> int:
-    return (
-        copy.live("repeaters")
-        if copy.path.exists() and copy.query("SELECT 1 FROM sqlite_master WHERE name = 'repeaters'")
-        else 0
-    )
 
 
 EXPECTED = len(DATA.devices) + len(DATA.hearham)
@@ -108,14 +102,11 @@ def test_a_warming_that_is_killed_leaves_whole_files(copy: Copy, moment: str) ->
 def test_a_load_that_is_killed_leaves_a_good_file_and_the_next_completes_it(copy: Copy, kind: str, rows: int) -> None:
     copy.put_all(DATA)
     options = ["--no-download", "--mode", kind, "--chunk", "500", "-c", "500"]
-    with start("sync", "dmr", *options, **where(copy)) as process:
-        until(lambda: rows_in(copy) >= rows or process.poll() is not None)
-        assert process.poll() is None, process.communicate()
-        process.kill()
-        process.communicate()
+    last_words = dying(copy.path, "SELECT count(*) FROM repeaters WHERE vanished_at IS NULL", rows)
+    killed = run("sync", "dmr", *options, before=last_words, **where(copy))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     copy.check_integrity()
-    held = rows_in(copy)
-    assert rows <= held
+    assert rows <= copy.live("repeaters") < EXPECTED
     assert copy.query(
         "SELECT complete FROM _partitions WHERE table_name = 'repeaters' AND partition = 'brandmeister'"
     ) in ([], [(0,)], [(1,)])
@@ -138,10 +129,10 @@ def test_a_load_of_changes_that_is_killed_vanishes_nothing(copy: Copy) -> None:
         one["city"] = f"moved {number}"
     copy.put("brandmeister_devices", document)
     moved = "SELECT count(*) FROM repeaters WHERE city_raw LIKE 'moved %'"
-    with start("sync", "dmr", "--no-download", "--mode", "streaming", "-c", "500", **where(copy)) as process:
-        until(lambda: copy.one(moved) > 0 or process.poll() is not None)
-        process.kill()
-        process.communicate()
+    options = ["--no-download", "--mode", "streaming", "-c", "500"]
+    killed = run("sync", "dmr", *options, before=dying(copy.path, moved, 1), **where(copy))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert 0 < copy.one(moved) < len(document)
     copy.check_integrity()
     assert copy.live("repeaters") == before
     assert run("sync", "dmr", "--no-download", **where(copy)).returncode == 0
@@ -201,22 +192,26 @@ def test_a_disk_that_is_full_while_loading_is_told_and_leaves_a_good_file(
 
 def test_two_syncs_at_once_are_both_complete(copy: Copy) -> None:
     copy.put_all(DATA)
-    started = [start("sync", "dmr", "--no-download", "--json", "-c", "500", **where(copy)) for _ in range(2)]
-    for process in started:
-        with process:
-            out, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        assert json.loads(out)["complete"] is True
+    arguments = ["sync", "dmr", "--no-download", "--json", "-c", "500"]
+    together = {**where(copy), "before": meeting(copy.directory)}
+    with start(*arguments, **together) as first, start(*arguments, **together) as second:
+        for process in (first, second):
+            done = finished(process)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["complete"] is True
+    assert met(copy.directory) == 2
     assert copy.live("repeaters") == EXPECTED
     copy.check_integrity()
 
 
 def test_two_warmings_at_once_leave_whole_files(copy: Copy) -> None:
-    started = [start("warm", "dmr", **where(copy)) for _ in range(2)]
-    for process in started:
-        with process:
-            _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    # each has a download at hand that it is about to put into its place
+    together = {**where(copy), "before": meeting(copy.directory, at="bdc_pipeline.sources.dmr.cache:Cache.keep")}
+    with start("warm", "dmr", **together) as first, start("warm", "dmr", **together) as second:
+        for process in (first, second):
+            done = finished(process)
+            assert done.returncode == 0, done.stderr
+    assert met(copy.directory) == 2
     assert check_files(copy) == 4
     assert copy.leftovers() == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import sqlite3
 import zlib
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bdc_pipeline.sandbox import PagingChange
 from bdc_pipeline.warehouse.drain import DrainOptions
+from bdc_pipeline_tests.sandbox.limits import limited
 from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
 
 #: One day, since each costs Dagster's bookkeeping; the changes below are made on it
@@ -82,9 +83,11 @@ def test_a_limit_that_headers_announce_is_kept(copy: Copy) -> None:
 
 
 def test_a_limit_that_headers_do_not_announce_is_survived(copy: Copy) -> None:
-    copy.sandbox.configure(hidden_limits=["trace=15"], limit_seconds=1.0)
-    report = sync(copy, limits={"attempts": 12})
+    copy.sandbox.configure(limit_seconds=1.0)
+    with limited(copy.sandbox, at_first={"hidden_limits": ["trace=0"]}, then={"hidden_limits": ["trace=15"]}):
+        report = sync(copy, limits={"attempts": 12})
     assert report.complete, errors_of(report)
+    assert copy.sandbox.stats()["rate_limited"] > 0
     copy.sandbox.configure(hidden_limits=[])
     assert_whole(copy)
 
@@ -174,13 +177,17 @@ def test_a_pipeline_whose_page_fails_is_kept_from_the_list_and_fetched_again(cop
 
 @pytest.mark.parametrize("action", ["insert", "delete", "touch"])
 def test_pipelines_that_come_go_or_change_while_pages_are_read(tmp_path: Path, action: str) -> None:
-    change = PagingChange(entity="Pipeline", action=action, every=1, times=2)  # type: ignore[arg-type]
     with copying(tmp_path, projects=1, pipelines_per_project=1, jobs_per_pipeline=2, regular=True, page_cap=3) as copy:
         copy.api.change("run", project=101, count=10, jobs=1, at=AT)
         copy.sandbox.configure(paging_changes=[{"entity": "Pipeline", "action": action, "every": 1, "times": 2}])
-        assert change.every == 1
+        served = copy.api.rows("Pipeline", ["id", "updated_at"])
         sync(copy, logs=False, tests=False, artifacts=False)
         copy.sandbox.configure(paging_changes=[])
+        changed = {tuple(row) for row in served} ^ {
+            tuple(row) for row in copy.api.rows("Pipeline", ["id", "updated_at"])
+        }
+        # two that came or went, or one as it was and as it is since it was touched, twice
+        assert len(changed) == 2
         report = sync(copy, logs=False, tests=False, artifacts=False, days=0)
         assert report.complete, errors_of(report)
         before = {
@@ -382,7 +389,7 @@ def test_what_a_failing_server_leaves_is_a_file_that_goes_on(copy: Copy) -> None
     copy.sandbox.configure(faults=["503~after=40"])
     report = sync(copy, limits={"attempts": 1})
     assert not report.complete
-    with sqlite3.connect(copy.path) as connection:
+    with contextlib.closing(sqlite3.connect(copy.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     copy.sandbox.configure(faults=[])
     report = sync(copy)

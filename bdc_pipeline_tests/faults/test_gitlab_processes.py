@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running
-from bdc_pipeline_tests.sources.gitlab.syncing import copying_few_days, until
+from bdc_pipeline_tests.processes import MAIN, dying, finished, meeting, met, run, start
+from bdc_pipeline_tests.sources.gitlab.syncing import copying_few_days
+from bdc_pipeline_tests.waiting import until
 
-MAIN = "from bdc_pipeline.cli import main; main()"
 AT = "2026-06-01T10:00:00Z"
 """When the pipelines run whose day is synced."""
 
@@ -41,26 +41,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield made
 
 
-@contextlib.contextmanager
-def started(*arguments: str, sandbox: Sandbox, directory: Path, main: str = MAIN) -> Iterator[subprocess.Popen[str]]:
-    """The command; killed where the test fails before its end."""
-    ours = ("GITLAB_", "BDC_", "DAGSTER_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
-    environment |= {"GITLAB_TOKEN": sandbox.token, "DAGSTER_DISABLE_TELEMETRY": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", main, "sync", "gitlab", "--partition", "2026-06-01", *arguments],
-        env=environment,
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
+def started(
+    *arguments: str, sandbox: Sandbox, directory: Path, **options: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """The command, syncing the day."""
+    variables = {"BDC_DATA_DIR": str(directory), "GITLAB_URL": sandbox.source("gitlab").url}
+    variables |= {"GITLAB_TOKEN": sandbox.token}
+    asked = ("sync", "gitlab", "--partition", "2026-06-01", *arguments)
+    return start(*asked, directory=directory, variables=variables, **options)
 
 
 def committed(path: Path, table: str) -> set[int]:
@@ -69,9 +57,15 @@ def committed(path: Path, table: str) -> set[int]:
         return {row[0] for row in connection.execute(f"SELECT * FROM {table}")}
 
 
-def requests_of(sandbox: Sandbox, topic: str) -> int:
-    found: int = sandbox.stats()["topics"].get(topic, 0)
-    return found
+def rows_in(path: Path, table: str) -> int:
+    """Rows so far, while another process writes them."""
+    if not path.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchall():
+            return 0
+        found: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return found
 
 
 def check_that_a_sync_completes(sandbox: Sandbox, directory: Path) -> set[str]:
@@ -79,9 +73,9 @@ def check_that_a_sync_completes(sandbox: Sandbox, directory: Path) -> set[str]:
     sandbox.configure(latency_ms=0)
     sandbox.reset_stats()
     with started("-w", "20", "--json", sandbox=sandbox, directory=directory) as process:
-        out, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert json.loads(out)["complete"] is True
+        done = finished(process)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["complete"] is True
     assert len(committed(directory / "gitlab.db", "pipeline_jobs")) == PIPELINES
     assert len(committed(directory / "gitlab.db", "job_logs")) == JOBS
     return set(sandbox.stats()["labels"])
@@ -93,13 +87,11 @@ def test_a_process_killed_while_it_fetches_jobs_and_logs_fetches_none_of_them_tw
 ) -> None:
     path = tmp_path / "gitlab.db"
     done: dict[str, set[int]] = {"pipeline_jobs": set(), "job_logs": set()}
-    for topic, table, moment in (("jobs", "pipeline_jobs", 41), ("trace", "job_logs", 61)):
-        sandbox.reset_stats()
-        with started("-w", "20", "-c", "2", sandbox=sandbox, directory=tmp_path) as process:
-            until(lambda t=topic, m=moment: requests_of(sandbox, t) >= m or process.poll() is not None)
-            process.kill()
-            process.communicate(timeout=30)
-        assert process.returncode == -signal.SIGKILL
+    for table, rows in (("pipeline_jobs", 25), ("job_logs", 45)):
+        last_words = dying(path, f"SELECT count(*) FROM {table}", rows)
+        with started("-w", "20", "-c", "2", sandbox=sandbox, directory=tmp_path, before=last_words) as process:
+            killed = finished(process)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert done[table] < committed(path, table), "some of it was committed"
         done = {name: committed(path, name) for name in done}
     asked = check_that_a_sync_completes(sandbox, tmp_path)
@@ -113,20 +105,25 @@ def test_a_process_killed_while_it_fetches_jobs_and_logs_fetches_none_of_them_tw
 def test_an_interrupted_sync_ends_soon_keeps_what_had_come_and_says_so(
     sandbox: Sandbox, tmp_path: Path, stop: signal.Signals
 ) -> None:
+    path = tmp_path / "gitlab.db"
+    # the requests that are under way when the signal comes would take a minute to time out, and the next ones another
+    sandbox.configure(faults=["stall~after=20,seconds=3600@trace$"])
     with started("-w", "4", "-c", "2", "--json", sandbox=sandbox, directory=tmp_path) as process:
-        until(lambda: requests_of(sandbox, "trace") >= 21 or process.poll() is not None)
+        until(lambda: rows_in(path, "job_logs") >= 16 or process.poll() is not None)
+        assert process.poll() is None, finished(process)
         asked = time.monotonic()
         process.send_signal(stop)
-        out, errors = process.communicate(timeout=60)
+        done = finished(process)
         took = time.monotonic() - asked
-    assert process.returncode == 1, errors
-    assert took < 5
-    report = json.loads(out)
+    assert done.returncode == 1, done.stderr
+    assert took < 30
+    report = json.loads(done.stdout)
     assert report["complete"] is False
     assert "interrupted" in json.dumps(report["failures"])
-    assert "Traceback" not in errors
-    kept = committed(tmp_path / "gitlab.db", "job_logs")
-    assert 16 <= len(kept) < JOBS
+    assert "Traceback" not in done.stderr
+    kept = committed(path, "job_logs")
+    assert 16 <= len(kept) <= 20
+    sandbox.configure(faults=[])
     if stop == signal.SIGINT:
         logs = [label for label in check_that_a_sync_completes(sandbox, tmp_path) if "trace" in label]
         assert len(logs) == JOBS - len(kept), "a log that came before is not fetched again"
@@ -147,11 +144,11 @@ def test_a_sync_that_is_killed_between_two_stages_leaves_a_copy_that_is_said_to_
     sandbox.configure(latency_ms=0)
     if not first:
         with started("--partition", "2026-05-31", sandbox=sandbox, directory=tmp_path) as process:
-            process.communicate(timeout=100)
+            finished(process)
         with contextlib.closing(sqlite3.connect(tmp_path / "gitlab.db")) as connection, connection:
             connection.execute("DELETE FROM _partitions WHERE partition = '2026-06-01'")
     with started("--no-artifacts", sandbox=sandbox, directory=tmp_path, main=KILLED) as process:
-        process.communicate(timeout=100)
+        finished(process)
     assert process.returncode == 9
     done = told_status(tmp_path)
     assert done.returncode == 1, done.stdout
@@ -160,35 +157,26 @@ def test_a_sync_that_is_killed_between_two_stages_leaves_a_copy_that_is_said_to_
     assert found["gitlab/jobs"]["state"] == "incomplete"
     assert [one["partition"] for one in found["gitlab/jobs"]["lacking"]] == ["2026-06-01"]
     with started(sandbox=sandbox, directory=tmp_path) as process:
-        process.communicate(timeout=100)
+        finished(process)
     assert told_status(tmp_path).returncode == 0
 
 
 def told_status(directory: Path) -> subprocess.CompletedProcess[str]:
     """What `status gitlab` says of the copy."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BDC_", "DAGSTER_"))}
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, "status", "gitlab", "--json"],
-        env=environment | {"BDC_DATA_DIR": str(directory)},
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run("status", "gitlab", "--json", directory=directory, variables={"BDC_DATA_DIR": str(directory)})
 
 
 @pytest.mark.slow
 def test_two_syncs_at_once_are_both_complete(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.configure(latency_ms=5)
-    with (
-        started("-c", "5", "--json", sandbox=sandbox, directory=tmp_path) as first,
-        started("-c", "5", "--json", sandbox=sandbox, directory=tmp_path) as second,
-    ):
+    together: dict[str, Any] = {"sandbox": sandbox, "directory": tmp_path, "before": meeting(tmp_path)}
+    with started("-c", "5", "--json", **together) as first, started("-c", "5", "--json", **together) as second:
         for process in (first, second):
-            out, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-            assert json.loads(out)["complete"] is True
-            assert "locked" not in errors
+            done = finished(process)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["complete"] is True
+            assert "locked" not in done.stderr
+    assert met(tmp_path) == 2
     assert not [label for label in check_that_a_sync_completes(sandbox, tmp_path) if "trace" in label]
 
 
@@ -196,12 +184,12 @@ def test_two_syncs_at_once_are_both_complete(sandbox: Sandbox, tmp_path: Path) -
 def test_a_full_disk_is_told_in_a_sentence_and_leaves_a_good_file(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.configure(latency_ms=0)
     path = tmp_path / "gitlab.db"
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000)); {MAIN}"
-    with started("-c", "10", sandbox=sandbox, directory=tmp_path, main=limited) as process:
-        out, errors = process.communicate(timeout=60)
-    assert process.returncode in {1, 2}
-    assert "Traceback" not in errors
-    told = " ".join((out + errors).split())
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))"
+    with started("-c", "10", sandbox=sandbox, directory=tmp_path, before=limit) as process:
+        done = finished(process)
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr
+    told = " ".join((done.stdout + done.stderr).split())
     assert str(path) in told
     assert "full" in told
     assert "run again" in told
@@ -221,8 +209,8 @@ def test_logs_of_50_mb_are_held_two_at_a_time(tmp_path: Path) -> None:
             copy.api.change("log", job=job, size=50_000_000)
         arguments = ("--no-tests", "--no-artifacts", "--json")
         with started(*arguments, sandbox=copy.sandbox, directory=tmp_path, main=measured) as process:
-            _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors
+            done = finished(process)
+        assert done.returncode == 0, done.stderr
         assert copy.one("SELECT count(*) FROM job_logs WHERE size = 50000000") == 8
-        megabytes = int(errors.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
+        megabytes = int(done.stderr.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
         assert megabytes < 450, "the process itself takes 170, and a log that is read 50"

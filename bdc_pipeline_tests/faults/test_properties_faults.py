@@ -6,7 +6,6 @@ missing, keeps the rest, and the next sync fetches what is missing.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from bdc_pipeline.sources.properties.plan import Plan, Visit
 from bdc_pipeline.sources.properties.split import Limits
 from bdc_pipeline.sources.properties.stream import PropertiesStream
 from bdc_pipeline.warehouse.drain import DrainOptions, drain
+from bdc_pipeline_tests.ports import nobody
 from bdc_pipeline_tests.sources.properties.syncing import Copy, copying, errors_of
 
 CITY = ("0101",)
@@ -250,10 +250,7 @@ def test_a_record_that_comes_twice_leaves_one_missing_and_its_number_is_told(cop
 
 
 def test_a_server_that_is_gone_is_not_asked_for_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with copying(tmp_path) as copy:
-        with socket.socket() as closed:
-            closed.bind(("127.0.0.1", 0))
-            address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with copying(tmp_path) as copy, nobody() as address:
         monkeypatch.setenv("BOLIGSIDEN_URL", address)
         report = copy.sync(attempts=1, workers=4)
         assert not report.complete

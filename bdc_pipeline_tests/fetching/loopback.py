@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from bdc_pipeline_tests.waiting import SECONDS
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Server:
                     connection.shutdown(socket.SHUT_RDWR)
             threads = list(self._threads)
         for thread in threads:
-            thread.join(10)
+            thread.join(SECONDS)
 
     def _accept(self) -> None:
         while True:
@@ -139,11 +140,3 @@ def one_after_another(*replies: Reply) -> Callable[[Request], Reply]:
             return left.pop(0) if len(left) > 1 else left[0]
 
     return respond
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll until the condition holds; fail if it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bdc_pipeline.fetching import pool
 from bdc_pipeline.fetching.pool import Done, Failed, Idle, NotTried, Outcome, Pool, Stop, Stopped, Task
-
-from .loopback import eventually
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 
 def names(outcomes: list[Outcome]) -> list[str]:
@@ -41,12 +41,12 @@ class Gate:
 
     def __call__(self, spawn) -> str:
         self.begun.release()
-        assert self.open.wait(30)
+        assert self.open.wait(SECONDS)
         return "through"
 
     def await_begun(self, times: int = 1) -> None:
         for _ in range(times):
-            assert self.begun.acquire(timeout=10)
+            assert self.begun.acquire(timeout=SECONDS)
 
 
 # Every task in, one outcome out
@@ -140,7 +140,7 @@ def test_a_pool_without_workers_or_room_is_refused(options):
 
 def test_as_many_tasks_run_at_once_as_there_are_workers():
     together = threading.Barrier(8)
-    outcomes = list(Pool(8).run(Task(str(n), lambda spawn: together.wait(10)) for n in range(16)))
+    outcomes = list(Pool(8).run(Task(str(n), lambda spawn: together.wait(SECONDS)) for n in range(16)))
     assert all(isinstance(outcome, Done) for outcome in outcomes)
 
 
@@ -167,7 +167,7 @@ def test_a_slow_consumer_holds_the_workers_back():
 
     run = Pool(3, ahead=5).run(run_of(number) for number in range(1000))
     next(run)
-    eventually(lambda: len(started) >= 6)
+    until(lambda: len(started) >= 6)
     idle = threading.Event()
     assert not idle.wait(0.05)  # were they not held back, thousands would fit into this
     assert len(started) <= 1 + 5 + 3
@@ -201,13 +201,13 @@ def test_follow_ups_reach_idle_threads_while_the_iterable_is_slow():
     pulling, go_on = threading.Event(), threading.Event()
 
     def parent(spawn):
-        assert pulling.wait(10)
+        assert pulling.wait(SECONDS)
         spawn(returning("child"))
 
     def tasks() -> Iterator[Task]:
         yield Task("parent", parent)
         pulling.set()
-        assert go_on.wait(10)
+        assert go_on.wait(SECONDS)
 
     run = Pool(2).run(tasks())
     assert {next(run).task.name, next(run).task.name} == {"parent", "child"}
@@ -299,11 +299,11 @@ def test_an_error_of_the_iterable_is_raised_after_what_was_in_flight():
     seen = []
     with pytest.raises(LookupError, match="no more pages"):
         seen.extend(outcome.task.name for outcome in Pool(2).run(tasks()))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     run = Pool(2).run(iter_then_raise())
     with pytest.raises(LookupError):
         list(run)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def iter_then_raise() -> Iterator[Task]:
@@ -340,14 +340,16 @@ def test_after_a_stop_what_is_in_flight_arrives_and_the_rest_is_not_tried():
     gate.await_begun(2)
     stop.set("Ctrl-C")
     gate.open.set()
-    consumer.join(10)
+    consumer.join(SECONDS)
     assert names(outcomes) == sorted(str(number) for number in range(10))
     assert sum(isinstance(outcome, Done) for outcome in outcomes) == 2
     reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, NotTried)}
     assert reasons == {"Not tried, because the run was stopped: Ctrl-C."}
 
 
-def test_a_thread_that_hangs_is_abandoned_within_five_seconds_of_a_stop():
+def test_a_thread_that_hangs_is_abandoned_soon_after_a_stop(monkeypatch: pytest.MonkeyPatch):
+    # in which a thread that does not hang reports what is left, also where it does not get to it at once
+    monkeypatch.setattr(pool, "_TIME_TO_REPORT", 3.0)
     gate, stop = Gate(), Stop()
     run = Pool(2, stop=stop, grace=0.2).run(Task(str(number), gate) for number in range(4))
     outcomes: list[Outcome] = []
@@ -356,8 +358,9 @@ def test_a_thread_that_hangs_is_abandoned_within_five_seconds_of_a_stop():
     gate.await_begun(2)
     began = time.monotonic()
     stop.set("Ctrl-C")
-    consumer.join(10)
-    assert time.monotonic() - began < 5
+    consumer.join(SECONDS)
+    # those that hang would go on for a minute
+    assert time.monotonic() - began < 30
     assert names(outcomes) == ["0", "1", "2", "3"]
     abandoned = [o for o in outcomes if isinstance(o, NotTried) and o.reason.startswith("Abandoned")]
     assert names(abandoned) == ["0", "1"]
@@ -365,7 +368,7 @@ def test_a_thread_that_hangs_is_abandoned_within_five_seconds_of_a_stop():
         "Abandoned: it had not arrived 0.2 s after the run was stopped. Not tried, because the run was stopped: Ctrl-C."
     )
     gate.open.set()
-    eventually(lambda: not any(thread.name.startswith("fetch-") for thread in threading.enumerate()))
+    until(lambda: not any(thread.name.startswith("fetch-") for thread in threading.enumerate()))
 
 
 def test_an_abandoned_task_cannot_add_follow_ups():
@@ -373,17 +376,17 @@ def test_an_abandoned_task_cannot_add_follow_ups():
 
     def run(spawn):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(SECONDS)
         with pytest.raises(Stopped):
             spawn(returning("late"))
         raised.set()
 
     stop = Stop()
     outcomes = Pool(1, stop=stop, grace=0.05).run([Task("hangs", run)])
-    threading.Thread(target=lambda: (begun.wait(10), stop.set())).start()
+    threading.Thread(target=lambda: (begun.wait(SECONDS), stop.set())).start()
     assert names(list(outcomes)) == ["hangs"]
     go_on.set()
-    assert raised.wait(10)
+    assert raised.wait(SECONDS)
 
 
 def test_a_stop_ends_a_run_over_an_endless_iterable():
@@ -393,13 +396,14 @@ def test_a_stop_ends_a_run_over_an_endless_iterable():
     began = time.monotonic()
     stop.set()
     assert all(isinstance(outcome, NotTried) for outcome in list(run)[-1:])
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
-def test_what_has_arrived_is_delivered_to_a_consumer_that_learns_of_the_stop_late():
+def test_what_has_arrived_is_delivered_to_a_consumer_that_learns_of_the_stop_late(monkeypatch: pytest.MonkeyPatch):
+    # nothing hangs, so that it is over long before
+    monkeypatch.setattr(pool, "_TIME_TO_REPORT", SECONDS)
     stop = Stop()
-    pool = Pool(2, stop=stop, grace=0.0)
-    run = pool.run(returning(str(number)) for number in range(100))
+    run = Pool(2, stop=stop, grace=0.0).run(returning(str(number)) for number in range(100))
     outcomes = [next(run)]
     stop.set()
     outcomes += run
@@ -412,11 +416,11 @@ def test_an_iterable_that_hangs_does_not_hold_up_a_stop():
     def tasks() -> Iterator[Task]:
         yield returning("one")
         pulling.set()
-        go_on.wait(30)
+        go_on.wait(SECONDS)
 
     run = Pool(2, stop=stop, grace=0.1).run(tasks())
     assert next(run).task.name == "one"
-    assert pulling.wait(10)
+    assert pulling.wait(SECONDS)
     stop.set()
     assert list(run) == []
     go_on.set()
@@ -460,7 +464,7 @@ def hang(spawn):
 threading.Thread(target=lambda: (begun.wait(), stop.set("over"))).start()
 print([outcome.reason for outcome in Pool(1, stop=stop, grace=0.1).run([Task("a", hang)])])
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert "Abandoned" in ended.stdout
 
 
@@ -468,7 +472,7 @@ print([outcome.reason for outcome in Pool(1, stop=stop, grace=0.1).run([Task("a"
 
 
 def test_closing_the_iterator_ends_the_threads_and_the_iterable():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     closed = threading.Event()
 
     def tasks() -> Iterator[Task]:
@@ -481,12 +485,12 @@ def test_closing_the_iterator_ends_the_threads_and_the_iterable():
     run = Pool(8).run(tasks())
     next(run)
     run.close()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert closed.is_set()
 
 
 def test_an_error_in_the_consumer_ends_the_threads():
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def take_one() -> None:
         for _ in Pool(8).run(returning(str(number)) for number in itertools.count()):
@@ -494,13 +498,13 @@ def test_an_error_in_the_consumer_ends_the_threads():
 
     with pytest.raises(ZeroDivisionError):
         take_one()
-    eventually(lambda: threading.active_count() == before)
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_run_that_is_never_taken_from_starts_no_thread():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     run = Pool(8).run([returning("a")])
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     run.close()
 
 
@@ -526,12 +530,12 @@ def test_follow_ups_start_the_threads_that_they_need():
     together = threading.Barrier(8)
 
     def run(spawn) -> None:
-        together.wait(10)
+        together.wait(SECONDS)
 
     def fan_out(spawn) -> None:
         for number in range(7):
             spawn(Task(str(number), run))
-        together.wait(10)
+        together.wait(SECONDS)
 
     outcomes = list(Pool(8).run([Task("first", fan_out)]))
     assert [type(outcome) for outcome in outcomes] == [Done] * 8
@@ -550,7 +554,9 @@ def test_idle_is_told_once_whenever_nothing_arrives():
             continue
         seen.append("idle")
         second.open.set()
-    assert seen == ["first", "idle", "second"]
+    assert seen[:3] == ["first", "idle", "second"]
+    # behind the last one it may be told once more, if the threads take longer to notice that it was the last
+    assert seen[3:] in ([], ["idle"])
 
 
 def test_idle_is_not_told_before_anything_has_arrived():
@@ -559,7 +565,9 @@ def test_idle_is_not_told_before_anything_has_arrived():
     opening.start()
     outcomes = list(Pool(2).run_telling_idle([Task("only", gate)], idle_after=0.001))
     opening.join()
-    assert [type(outcome) for outcome in outcomes] == [Done]
+    first, *more = [type(outcome) for outcome in outcomes]
+    assert first is Done
+    assert more in ([], [Idle])
 
 
 def test_a_pool_runs_as_often_as_it_is_asked_and_each_run_has_its_own_budget():
@@ -582,9 +590,9 @@ def test_waiting_ends_as_soon_as_the_flag_is_set():
 
     thread = threading.Thread(target=wait)
     thread.start()
-    assert waiting.wait(10)
+    assert waiting.wait(SECONDS)
     stop.set("now")
-    thread.join(5)
+    thread.join(SECONDS)
     assert told == [True]
 
 
@@ -608,5 +616,5 @@ signal.signal(signal.SIGALRM, lambda *_: stop.set("alarm"))
 signal.setitimer(signal.ITIMER_REAL, 0.05)
 print(stop.wait(60), stop.reason)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert ended.stdout.split() == ["True", "alarm"]

@@ -17,6 +17,8 @@ from bdc_pipeline.cli import main
 from bdc_pipeline.operations import backup
 from bdc_pipeline.operations.backup import Backup, back_up, backups_in, differing, superfluous
 from bdc_pipeline.warehouse.store import StoreError
+from bdc_pipeline_tests.processes import killed_at_last, line_of
+from bdc_pipeline_tests.waiting import until
 
 NOW = dt.datetime(2026, 3, 10, 2, tzinfo=dt.UTC)
 
@@ -77,14 +79,22 @@ while True:
 """
 
 
+def parents_in(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM parents").fetchall()
+        return int(count)
+
+
 def test_a_backup_of_a_file_that_is_being_written_is_whole(database: Path, tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(database)], stdout=subprocess.PIPE) as writer:
-        try:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-            found = [taken(database, tmp_path / "backups", NOW + n * DAY).backup.path for n in range(5)]
-        finally:
-            writer.kill()
+    found: list[Path] = []
+    started = subprocess.Popen([sys.executable, "-c", WRITER, str(database)], stdout=subprocess.PIPE, text=True)
+    with killed_at_last(started) as writer:
+        assert line_of(writer, writer.stdout) == "begun\n"
+        for number in range(5):
+            # what comes while a backup is taken may be in it; what has come before the next one surely is in that
+            before = parents_in(database)
+            until(lambda before=before: parents_in(database) > before, "nothing is written any more")
+            found.append(taken(database, tmp_path / "backups", NOW + number * DAY).backup.path)
     counts = [rows(path) for path in found]
     assert [children for _, children in counts] == [2 * parents for parents, _ in counts]
     assert [parents for parents, _ in counts] == sorted({parents for parents, _ in counts})

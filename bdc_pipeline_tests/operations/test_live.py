@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -23,6 +21,7 @@ from bdc_pipeline.operations.backfill import Asked, hand_over
 from bdc_pipeline.running import RANGE_END, RANGE_START
 from bdc_pipeline.sources.properties.places import places
 from bdc_pipeline_tests.sources.properties.syncing import Copy, copying
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +35,6 @@ code_servers: {wait_for_local_processes_on_shutdown: true}
 run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 concurrency: {pools: {default_limit: 1, granularity: op}}
 """
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Asks again and again until the answer is true, and returns it."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
 
 
 THERE = "SELECT 1 FROM sqlite_master WHERE name = 'properties'"
@@ -102,7 +92,7 @@ class Deployment:
             assert found is not None
             return found if found.status is not BulkActionStatus.REQUESTED else None
 
-        found: PartitionBackfill = until(over, "the backfill is not over")
+        found: PartitionBackfill = until(over, "the backfill is not over", seconds=SECONDS)
         return found
 
     def runs_of(self, backfill_id: str) -> list[dg.DagsterRun]:
@@ -157,12 +147,17 @@ def test_of_a_backfill_in_which_one_fails_exactly_that_one_is_done_again(live: D
 
 def test_a_run_that_is_terminated_keeps_what_it_committed_and_the_next_sync_goes_on(live: Deployment) -> None:
     between = [code for code in places() if "0155" <= code <= "0350"]
-    live.copy.sandbox.configure(latency_ms=400)
+    # what comes last never comes, so that the run cannot be over when it is terminated
+    live.copy.sandbox.configure(faults=[f"stall~seconds=3600@municipality={places()[between[-1]].name}"])
     run_id = live.launched(between[0], between[-1])
     stored = "SELECT count(*) FROM properties WHERE municipality_code BETWEEN 155 AND 350"
-    until(lambda: live.copy.path.exists() and live.copy.query(THERE) and live.copy.one(stored), "nothing was committed")
+    until(
+        lambda: live.copy.path.exists() and live.copy.query(THERE) and live.copy.one(stored),
+        "nothing was committed",
+        seconds=SECONDS,
+    )
     assert live.instance.run_launcher.terminate(run_id)
-    until(lambda: live.status(run_id) is dg.DagsterRunStatus.CANCELED, "the run did not end")
+    until(lambda: live.status(run_id) is dg.DagsterRunStatus.CANCELED, "the run did not end", seconds=SECONDS)
     kept = live.copy.one(stored)
     assert kept > 0
     assert live.copy.one("PRAGMA integrity_check") == "ok"
@@ -171,7 +166,7 @@ def test_a_run_that_is_terminated_keeps_what_it_committed_and_the_next_sync_goes
     storage = live.instance.event_log_storage
     assert not any(storage.get_concurrency_info(pool).claimed_slots for pool in storage.get_concurrency_keys())
 
-    live.copy.sandbox.configure(latency_ms=0)
+    live.copy.sandbox.configure(faults=[])
     assert live.copy.sync(partitions=tuple(between)).complete
     assert live.copy.one(stored) >= kept
     homes = {row[0] for row in live.copy.query(stored.replace("count(*)", "address_id"))}

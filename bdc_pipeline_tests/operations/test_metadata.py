@@ -15,6 +15,7 @@ from bdc_pipeline.warehouse.io_manager import metadata_of
 from bdc_pipeline.warehouse.ledger import TableCounts
 from bdc_pipeline.warehouse.stream import Effort
 from bdc_pipeline_tests.fetching.loopback import Reply, Server, reply
+from bdc_pipeline_tests.waiting import SECONDS
 from bdc_pipeline_tests.warehouse.shop import ITEMS, NOTES
 
 
@@ -72,7 +73,7 @@ def test_the_time_that_requests_take_is_added_up_over_threads() -> None:
     together = threading.Barrier(3)
 
     def slow(_: object) -> Reply:
-        together.wait(10)  # all three are under way at once
+        together.wait(SECONDS)  # all three are under way at once
         return reply()
 
     server = Server(slow)

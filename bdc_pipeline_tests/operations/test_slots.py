@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,8 @@ import psutil
 import pytest
 
 from bdc_pipeline.operations.slots import PROCESS, free_slots_of_the_dead, held_by_others, is_gone, process_tag
+from bdc_pipeline_tests.processes import line_of
+from bdc_pipeline_tests.waiting import until
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -44,8 +45,7 @@ class Holder:
 
     def says(self) -> str:
         """The next word."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return line_of(self.process, self.process.stdout).strip()
 
     def release(self) -> None:
         """Lets its step end."""
@@ -81,13 +81,6 @@ def things(name: str, work: Callable[[], None]) -> dg.AssetsDefinition:
         return fetch()  # type: ignore[no-any-return]
 
     return asset
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def waiting(instance: dg.DagsterInstance) -> int:

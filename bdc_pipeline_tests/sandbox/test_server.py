@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from bdc_pipeline.sandbox import Sandbox, SandboxOptions, running, running_in_thread
+from bdc_pipeline_tests.processes import killed_at_last
 from bdc_pipeline_tests.sandbox.asking import ask, send
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 TINY = SandboxOptions(customers=40)
-#: It takes a quarter of a second; a loaded machine gets more, the stalled requests would take 120
-PROMPT = 3.0
+#: It takes a quarter of a second; a machine that stops for a while gets more, the stalled requests would take 120
+PROMPT = 30.0
 QUERY = {"query": "{ accounts { entities { id } } }"}
 
 
@@ -34,7 +36,8 @@ def test_a_sandbox_of_its_own_process_answers_and_ends_with_the_block() -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_at_once_though_requests_stall(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "bdc_pipeline.sandbox", "--customers", "40", "--fault", "stall"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with killed_at_last(started) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         line = process.stdout.readline()
@@ -43,10 +46,10 @@ def test_a_signal_stops_it_at_once_though_requests_stall(how: signal.Signals) ->
         threads = _stall(sandbox, 5)
         begun = time.monotonic()
         process.send_signal(how)
-        assert process.wait(10) == 0
+        assert process.wait(SECONDS) == 0
         assert time.monotonic() - begun < PROMPT
         for thread in threads:
-            thread.join(10)
+            thread.join(SECONDS)
         assert process.stderr.read() == ""
 
 
@@ -83,9 +86,10 @@ def test_a_thread_stops_at_once_though_requests_stall() -> None:
     with running_in_thread(TINY.changed(faults=["stall"])) as sandbox:
         threads = _stall(sandbox, 3)
         begun = time.monotonic()
+    for thread in [*threads, *(thread for thread in threading.enumerate() if thread.name == "sandbox")]:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
     assert time.monotonic() - begun < PROMPT
-    for thread in threads:
-        thread.join(10)
 
 
 def _stall(sandbox: Sandbox, count: int) -> list[threading.Thread]:
@@ -93,14 +97,12 @@ def _stall(sandbox: Sandbox, count: int) -> list[threading.Thread]:
 
     def wait() -> None:
         with suppress(OSError):
-            send(sandbox, QUERY, timeout=60)
+            send(sandbox, QUERY, timeout=2 * SECONDS)
 
     threads = [threading.Thread(target=wait) for _ in range(count)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 30
-    while sandbox.stats()["faults"].get("stall", 0) < count:
-        assert time.monotonic() < deadline, "The requests did not arrive."
+    until(lambda: sandbox.stats()["faults"].get("stall", 0) >= count, "The requests did not arrive.")
     return threads
 
 
@@ -115,15 +117,17 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL
     address = ("127.0.0.1", int(done.stdout.rsplit(":", 1)[1]))
-    deadline = time.monotonic() + 10
-    while True:
+
+    def is_gone() -> bool:
         try:
             socket.create_connection(address, timeout=1).close()
         except ConnectionRefusedError:
-            return
+            return True
         except OSError:
             pass
-        assert time.monotonic() < deadline, "The sandbox outlived its parent."
+        return False
+
+    until(is_gone, "The sandbox outlived its parent.")
 
 
 def test_a_taken_port_is_wrong_usage() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from bdc_pipeline.share.log import Log, Published
 from bdc_pipeline.share.model import Change, Position, Segment, Stamp
 
@@ -36,11 +33,3 @@ def publish_many(log: Log, count: int, position: Position = START, **options: ob
         published.append(log.publish(segment_after(position, **options)))  # type: ignore[arg-type]
         position = published[-1].position
     return published
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for what another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)

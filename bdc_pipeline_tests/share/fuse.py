@@ -31,7 +31,7 @@ from typing import Any, Self
 UNCOUNTED = frozenset({"release", "releasedir", "statfs"})
 """Nobody waits for these: the kernel sends them afterwards, or a `df` does."""
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
 
 
 def why_not() -> str | None:
@@ -138,6 +138,11 @@ class FuseShare:
         counts: dict[str, int] = self._ask({"counts": reset})
         return {kind: count for kind, count in sorted(counts.items()) if kind not in UNCOUNTED}
 
+    def at_once(self) -> int:
+        """How many operations were delayed at the same time, at most, since the last time."""
+        most: int = self._ask({"at once": True})
+        return most
+
     @contextlib.contextmanager
     def failing(self, fault: str) -> Iterator[None]:
         """The share with a fault, healthy again afterwards."""
@@ -171,6 +176,7 @@ class Weather:
         self.fault: str | None = None
         self.after = 0
         self.counts: Counter[str] = Counter()
+        self.under_way = self.at_once = 0
         self.changed = threading.Condition()
         self.made: dict[int, str] = {}
 
@@ -181,9 +187,12 @@ class Weather:
         with self.changed:
             self.counts[kind] += 1
             delay = self.delay
+            self.under_way += 1
+            self.at_once = max(self.at_once, self.under_way)
         if delay and kind not in UNCOUNTED:
             time.sleep(delay)
         with self.changed:
+            self.under_way -= 1
             if self.after > 0 and kind not in UNCOUNTED:
                 self.after -= 1
                 return
@@ -243,6 +252,8 @@ def _listen(control: socket.socket, weather: Weather, unsynced: dict[int, tuple[
                 answer = dict(weather.counts)
                 if question["counts"]:
                     weather.counts.clear()
+            if "at once" in question:
+                answer, weather.at_once = weather.at_once, 0
             if "crash" in question:
                 _lose(unsynced)
         control.sendall(json.dumps(answer).encode() + b"\n")

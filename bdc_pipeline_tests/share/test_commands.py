@@ -16,7 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bdc_pipeline import cli, settings
-from bdc_pipeline_tests.share.users import Team, until
+from bdc_pipeline_tests.processes import finished, killed_at_last, line_of
+from bdc_pipeline_tests.share.users import Team
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 Run = Callable[..., Result]
 
@@ -334,17 +336,16 @@ def test_watch_syncs_until_ctrl_c_and_tells_what_moves(team: Team, run: Run) -> 
     run("sync")
     arguments = [sys.executable, "-m", "bdc_pipeline", "share", "watch", "--interval", "0.1", str(team.share)]
     arguments += ["--cache-dir", str(team.folder / "ann")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert process.stdout is not None
-        assert "every 0.1 s; Ctrl-C ends it" in process.stderr.readline()
+    started = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with killed_at_last(started) as process:
+        assert "every 0.1 s; Ctrl-C ends it" in line_of(process, process.stderr)
         write(team, "UPDATE stock SET quantity = 5 WHERE id = 1")
-        while "1 row sent" not in (line := process.stdout.readline()):
+        while "1 row sent" not in (line := line_of(process, process.stdout)):
             assert line
         until(lambda: team.plain("SELECT quantity FROM stock WHERE id = 1") in ([(5,)], [(10,)]), "the share is broken")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-        assert process.stderr.read() == ""
+        done = finished(process)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def standing(run: Run) -> Any:
@@ -356,9 +357,9 @@ def watching(team: Team) -> Iterator[subprocess.Popen[str]]:
     """A `share watch` of a long interval: it syncs once when it starts."""
     arguments = [sys.executable, "-m", "bdc_pipeline", "share", "watch", "--interval", "3600", str(team.share)]
     arguments += ["--cache-dir", str(team.folder / "ann")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "every 3600 s" in process.stderr.readline()
+    started = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with killed_at_last(started) as process:
+        assert "every 3600 s" in line_of(process, process.stderr)
         yield process
 
 
@@ -368,7 +369,7 @@ def test_watch_tells_of_the_sync_that_ctrl_c_comes_right_after(team: Team, run: 
     with watching(team) as process:
         until(lambda: not standing(run)["pending"], "the first sync does not send what waits")
         process.send_signal(signal.SIGINT)
-        sent, told = process.communicate(timeout=30)
+        sent, told = process.communicate(timeout=SECONDS)
     assert (process.returncode, told) == (0, "")
     assert "1 row sent" in sent
 
@@ -385,6 +386,6 @@ def test_watch_sends_what_was_written_just_before_ctrl_c_or_tells_that_it_waits(
         if away:
             team.go_away()
         process.send_signal(signal.SIGINT)
-        sent, told = process.communicate(timeout=30)
+        sent, told = process.communicate(timeout=SECONDS)
     assert process.returncode == int(away)
     assert ("1 write in" in told, "1 row sent" in sent) == (away, not away)

@@ -22,7 +22,9 @@ from bdc_pipeline.share.database import DirectAccess
 from bdc_pipeline.share.errors import CacheError, Offline, ShareError
 from bdc_pipeline.share.locks import FileLock
 from bdc_pipeline.share.status import Light
-from bdc_pipeline_tests.share.users import Team, rows, until
+from bdc_pipeline_tests.processes import killed_at_last, line_of
+from bdc_pipeline_tests.share.users import Team, rows
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 STOCK = "CREATE TABLE stock (id INTEGER PRIMARY KEY, name TEXT, quantity INTEGER)"
 
@@ -289,15 +291,13 @@ with SharedDatabase(sys.argv[1], enable_cache=True, cache_directory=sys.argv[2],
 def other_process(team: Team, name: str) -> Iterator[subprocess.Popen[str]]:
     """Another program that embeds the database of the same user."""
     arguments = [sys.executable, "-c", HOLDING, str(team.share), str(team.folder / name)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline()
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(20)
+    started = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with killed_at_last(started) as process:
+        assert line_of(process, process.stdout)
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(SECONDS)
 
 
 def test_one_of_the_programs_that_embed_a_cache_syncs_it_and_another_takes_over(stocked: Team) -> None:
@@ -315,7 +315,7 @@ def test_one_of_the_programs_that_embed_a_cache_syncs_it_and_another_takes_over(
                 second.flush()
                 assert first.stdin is not None
                 first.stdin.close()
-                first.wait(20)
+                first.wait(SECONDS)
                 until(lambda: watching.status().pid not in (None, first.pid), "nobody took over")
         free = FileLock(lock)
         assert free.acquire()

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -109,9 +110,8 @@ def shared(tmp_path, monkeypatch):
     monkeypatch.setattr("bdc_pipeline.share.growth.SNAPSHOT_SEGMENTS", 64)
     monkeypatch.setattr("bdc_pipeline.share.growth.STAGGER", 1)
     app_db = tmp_path / "app.db"
-    with sqlite3.connect(app_db) as db:
+    with closing(sqlite3.connect(app_db)) as db, db:
         db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)")
-    db.close()
     with ShareFiles(tmp_path / "app.db.sync", "c1") as files:
         begin(app_db, files, client="c1")
         yield files
@@ -126,10 +126,9 @@ def make_older(files, hours=3):
 
 def snapshot_at(position):
     def make(to):
-        with sqlite3.connect(to) as db:
+        with closing(sqlite3.connect(to)) as db, db:
             db.execute("CREATE TABLE made (at)")
             db.execute("INSERT INTO made VALUES (?)", [position.sequence])
-        db.close()
         return position
 
     return make
@@ -152,9 +151,8 @@ def test_the_life_of_a_share(shared, tmp_path):
     assert shared.list("tmp") == []
     to = tmp_path / "new.db"
     assert growth.newest_snapshot(to) == position
-    with sqlite3.connect(to) as db:
+    with closing(sqlite3.connect(to)) as db:
         assert db.execute("SELECT at FROM made").fetchone() == (210,)
-    db.close()
     slow, arrived = Log(shared), []
     at = published[139].position
     while found := slow.after(at):

@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from bdc_pipeline import settings
-from bdc_pipeline_tests.share.users import Team, rows, until
+from bdc_pipeline_tests.ports import reserved_port
+from bdc_pipeline_tests.processes import finished, killed_at_last, line_of
+from bdc_pipeline_tests.share.users import Team, rows
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="The page is tested with playwright, a development dependency."
@@ -55,11 +58,6 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
     return team
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
@@ -69,20 +67,18 @@ def answers(port: int) -> bool:
 @contextlib.contextmanager
 def served(team: Team) -> Iterator[int]:
     """The page of a user, served by the command: its port."""
-    port = free_port()
+    port = reserved_port()
     arguments = [sys.executable, "-m", "bdc_pipeline", "share", "page", "--port", str(port)]
     arguments += ["--cache-dir", str(team.folder / "ann")]
-    with subprocess.Popen(arguments, cwd=team.folder, stderr=subprocess.PIPE, text=True) as process:
+    started = subprocess.Popen(arguments, cwd=team.folder, stderr=subprocess.PIPE, text=True)
+    with killed_at_last(started) as process:
         try:
-            assert process.stderr is not None
-            assert f"http://127.0.0.1:{port}" in process.stderr.readline()
+            assert f"http://127.0.0.1:{port}" in line_of(process, process.stderr)
             until(lambda: answers(port), "the page is not served")
             yield port
         finally:
             process.terminate()
-            assert process.stderr is not None
-            said = process.stderr.read()
-            process.wait(20)
+            said = finished(process).stderr
     assert "Traceback" not in said, said
 
 
@@ -129,10 +125,10 @@ def test_the_page_shows_how_the_database_stands_and_lets_one_act(team: Team, por
 
 
 def light(page: sync_api.Page, expected: str) -> None:
-    sync_api.expect(page.locator("[data-part=light]")).to_have_text(expected, timeout=20_000)
+    sync_api.expect(page.locator("[data-part=light]")).to_have_text(expected, timeout=SECONDS * 1000)
 
 
-def part(page: sync_api.Page, name: str, expected: str | re.Pattern[str], seconds: float = 20) -> None:
+def part(page: sync_api.Page, name: str, expected: str | re.Pattern[str], seconds: float = SECONDS) -> None:
     sync_api.expect(page.locator(f"[data-part={name}]")).to_have_text(expected, timeout=seconds * 1000)
 
 
@@ -149,7 +145,9 @@ def follow_the_share(page: sync_api.Page, team: Team) -> None:
     team.come_back()
     light(page, "success")
     part(page, "pending", "0")
-    assert page.evaluate("window.lights.filter(light => light)") == ["success", "offline", "pending", "success"]
+    # the page may have been open before the first sync had ended
+    lights = page.evaluate("window.lights.filter(light => light)")
+    assert lights[lights[0] == "pending" :] == ["success", "offline", "pending", "success"]
     assert team.plain("SELECT quantity FROM stock WHERE id = 1") in ([(9,)], [(10,)])
 
 

@@ -19,14 +19,19 @@ from bdc_pipeline.share.segment import Torn, encode
 from bdc_pipeline.share.start import begin
 from bdc_pipeline.share.view import rebuild_view, update_view
 from bdc_pipeline.share.worker import Worker
-from bdc_pipeline_tests.share.chains import publish_many, segment_after, until
+from bdc_pipeline_tests.share.chains import publish_many, segment_after
 from bdc_pipeline_tests.share.fuse import FuseShare, why_not
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 START = Position()
 DELAY = 0.020
 PUSH_OPERATIONS = 12
+READ_OPERATIONS = 40
+
+HEALTHY = 30.0
+"""Seconds after which a share that answers is taken for one that hangs: more than any machine stops for."""
 
 
 class Machine:
@@ -35,7 +40,7 @@ class Machine:
     def __init__(self, share, client):
         self.share = share
         self.app_db = share.point / "app.db"
-        self.files = Worker(share.point / "app.db.sync", client, deadline=5)
+        self.files = Worker(share.point / "app.db.sync", client, deadline=HEALTHY)
 
     def log(self):
         return Log(self.files)
@@ -80,9 +85,11 @@ def test_what_operations_cost_at_20_ms_each(machines):
     two.share.set(delay=DELAY)
     reader = two.log()
     two.share.operations()
-    began = time.monotonic()
+    two.share.at_once()
     assert len(reader.after(START)) == 8
-    assert time.monotonic() - began < 1
+    # they are read side by side, not in eight times the time of one
+    assert two.share.at_once() > 1
+    assert sum(two.share.operations().values()) <= READ_OPERATIONS
     arrived = reader.after(Position(8, reader.after(Position(7, log.after(START)[6].digest))[0].digest))
     assert [one.segment.sequence for one in arrived] == list(range(9, 17))
 
@@ -157,14 +164,14 @@ def test_a_hung_share_hangs_nobody(machines):
             began = time.monotonic()
             with pytest.raises(Offline, match="hangs"):
                 log.after(position)
-            assert time.monotonic() - began < 2.5
-        began = time.monotonic()
+            assert time.monotonic() - began < 20
         with pytest.raises(Offline, match="cannot be ended"):
             log.after(position)
-        assert time.monotonic() - began < 0.1
+        # it is said at once: nobody is sent to wait for the share any more
+        assert one.files.pid is None
         # The other machine's mount is another's
         assert two.log().after(START)[0].digest == position.digest
-    one.files.deadline = 5
+    one.files.deadline = HEALTHY
     until(lambda: answers(log, position))
     assert log.publish(segment_after(position)).segment.sequence == 2
 
@@ -185,7 +192,7 @@ def test_a_publication_that_hangs_is_open_and_found_afterwards(machines):
     one.files.deadline = 0.3
     with one.share.failing("hang"), pytest.raises(Ambiguous):
         log.publish(segment)
-    one.files.deadline = 5
+    one.files.deadline = HEALTHY
     assert log.publish(segment).segment.batch == "mine"
     assert [arrived.segment.batch for arrived in one.log().after(START)] == ["mine"]
 

@@ -17,7 +17,7 @@ from bdc_pipeline.share.database import DirectAccess, SharedDatabase
 from bdc_pipeline.share.log import CHECK_SECONDS, FRESH_SECONDS, SLOW_SECONDS, since_boot
 from bdc_pipeline.share.status import Light
 from bdc_pipeline_tests.share.fuse import FuseShare, why_not
-from bdc_pipeline_tests.share.users import until
+from bdc_pipeline_tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -60,23 +60,26 @@ def user(mount: FuseShare, tmp_path: Path, **given: object) -> SharedDatabase:
     return SharedDatabase(mount.point / "app.db", **{**options, **given})  # type: ignore[arg-type]
 
 
-def median_ms(action: Callable[[int], object], times: int = 60) -> float:
-    """How long something takes, in the middle of many times."""
-    taken = []
+def medians_ms(*actions: Callable[[int], object], times: int = 60) -> list[float]:
+    """How long each of some things takes, in the middle of many times; by turns, so that a machine that is slow for a while is
+    slow for all of them."""
+    taken: list[list[float]] = [[] for _ in actions]
     for number in range(times):
-        began = time.perf_counter()
-        action(number)
-        taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
+        for of_action, action in zip(taken, actions, strict=True):
+            began = time.perf_counter()
+            action(number)
+            of_action.append((time.perf_counter() - began) * 1000)
+    return [statistics.median(of_action) for of_action in taken]
 
 
-def local_commit_ms(folder: Path) -> float:
-    """What a durable commit takes on this disk, without any of ours."""
+@contextlib.contextmanager
+def plain_commits(folder: Path) -> Iterator[Callable[[int], object]]:
+    """A durable commit on this disk, without any of ours."""
     with contextlib.closing(sqlite3.connect(folder / "plain.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE numbers (id INTEGER PRIMARY KEY)")
-        return median_ms(lambda number: connection.execute("INSERT INTO numbers VALUES (?)", (number,)))
+        yield lambda number: connection.execute("INSERT INTO numbers VALUES (?)", (number,))
 
 
 @pytest.mark.parametrize("fault", [None, "gone", "hang"])
@@ -87,13 +90,13 @@ def test_reads_and_writes_are_local_while_the_share_is_slow_gone_or_hung(
     with user(share, tmp_path, background=True, sync_interval=0.2) as database:
         until(lambda: database.status().light is Light.SUCCESS, "the first sync did not end")
         share.set(delay=DELAY)
-        with share.failing(fault) if fault else contextlib.nullcontext():
-            read = median_ms(lambda number: database.execute("SELECT * FROM stock WHERE id = ?", (number,)).fetchone())
-            write = median_ms(
-                lambda number: database.execute("UPDATE stock SET quantity = quantity + 1 WHERE id = ?", (number,))
+        with share.failing(fault) if fault else contextlib.nullcontext(), plain_commits(tmp_path) as commit:
+            read, write, disk = medians_ms(
+                lambda number: database.execute("SELECT * FROM stock WHERE id = ?", (number,)).fetchone(),
+                lambda number: database.execute("UPDATE stock SET quantity = quantity + 1 WHERE id = ?", (number,)),
+                commit,
             )
-            look = median_ms(lambda _: database.status(), 20)
-            disk = local_commit_ms(tmp_path)
+            [look] = medians_ms(lambda _: database.status(), times=20)
         # less than one operation of the share: none was waited for. How fast it is, the benchmark tells.
         operation = DELAY * 1000
         assert read < operation, f"a read took {read:.2f} ms"

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from bdc_pipeline.share.model import Position
 from bdc_pipeline.share.segment import TooNew, Torn, WrongSecret
 from bdc_pipeline.share.start import Another, begin
 from bdc_pipeline.share.worker import Worker
+from bdc_pipeline_tests.processes import finished, killed_at_last, line_of
 
 
 @pytest.fixture
@@ -101,21 +102,21 @@ with Worker(app_db.with_name("app.db.sync"), sys.argv[2]) as files:
 
 def test_first_starts_at_once_agree(app_db, files):
     root = Path(__file__).parents[2]
-    starters = [
-        subprocess.Popen(
-            [sys.executable, "-c", STARTER, str(app_db), client],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-        )
-        for client in ("a", "b", "c")
-    ]
-    assert [starter.stdout.readline() for starter in starters] == ["ready\n"] * 3
-    for starter in starters:
-        starter.stdin.write("\n")
-        starter.stdin.flush()
-    found = {starter.communicate(timeout=30)[0].strip() for starter in starters}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        starters = [
+            stack.enter_context(
+                killed_at_last(
+                    subprocess.Popen([sys.executable, "-c", STARTER, str(app_db), client], **pipes, cwd=root)
+                )
+            )
+            for client in ("a", "b", "c")
+        ]
+        assert [line_of(starter, starter.stdout) for starter in starters] == ["ready\n"] * 3
+        for starter in starters:
+            starter.stdin.write("\n")
+            starter.stdin.flush()
+        found = {finished(starter).stdout.strip() for starter in starters}
     assert found == {begin(app_db, files, client="d").id}
     assert len(files.list("snap")) == 1
 

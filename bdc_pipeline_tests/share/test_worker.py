@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,12 +12,18 @@ import pytest
 from bdc_pipeline.share.answers import Ambiguous, Taken
 from bdc_pipeline.share.errors import Offline, ShareError
 from bdc_pipeline.share.worker import Worker
-from bdc_pipeline_tests.share.chains import until
+from bdc_pipeline_tests.processes import killed_at_last, line_of
+from bdc_pipeline_tests.waiting import until
+
+HEALTHY = 30.0
+"""Seconds after which a child that works is taken for one that hangs: more than any machine stops for."""
+
+SMALL = {"bdc_pipeline", "msgspec", "typing_extensions"}
 
 
 @pytest.fixture
 def worker(tmp_path):
-    with Worker(tmp_path / "app.db.sync", "c1", deadline=5) as started:
+    with Worker(tmp_path / "app.db.sync", "c1", deadline=HEALTHY) as started:
         started.make_folders()
         yield started
 
@@ -60,23 +65,13 @@ def test_it_counts_what_its_child_asked_of_the_share(worker):
     assert worker.counts.taken().operations == 1
 
 
-def test_a_child_starts_within_a_fraction_of_a_second(tmp_path):
-    def start():
-        began = time.monotonic()
-        with Worker(tmp_path / "app.db.sync", "c1") as worker:
-            worker.make_folders()
-        return time.monotonic() - began
-
-    assert min(start() for _ in range(3)) < 0.6  # 0.08 s on an idle machine
-
-
 def test_a_child_that_stands_still_is_given_up_and_another_does_the_next(worker):
     first = worker.pid
     os.kill(first, signal.SIGSTOP)
     worker.deadline = 0.2
     with pytest.raises(Offline, match=r"did not come back within 0\.2 s"):
         worker.read("log/1")
-    worker.deadline = 5
+    worker.deadline = HEALTHY
     with pytest.raises(FileNotFoundError):
         worker.read("log/1")
     assert worker.pid != first
@@ -107,19 +102,23 @@ def test_what_goes_wrong_in_a_command_is_told(worker):
 def test_the_child_ends_when_its_parent_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from bdc_pipeline.share.worker import Worker\n"
-        f"w = Worker(Path({str(tmp_path / 'app.db.sync')!r}), 'c1'); w.make_folders(); print(w.pid, flush=True); time.sleep(60)"
+        f"w = Worker(Path({str(tmp_path / 'app.db.sync')!r}), 'c1'); w.make_folders(); print(w.pid, flush=True); time.sleep(600)"
     )
     root = str(Path(__file__).parents[2])
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root)
-    child = int(parent.stdout.readline())
-    assert is_running(child)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root)
+    with killed_at_last(started) as parent:
+        child = int(line_of(parent, parent.stdout))
+        assert is_running(child)
+        parent.kill()
     until(lambda: not is_running(child))
 
 
-def test_what_the_child_needs_is_little():
-    code = "import sys; import bdc_pipeline.share.worker; print([m for m in ('dagster', 'pandas', 'requests') if m in sys.modules])"
+def test_a_child_starts_fast_since_it_needs_little():
+    """It starts within 0.08 s on an idle machine. What would cost more is another library, whatever the machine does."""
+    code = (
+        "import sys; before = {*sys.modules}; import bdc_pipeline.share.worker\n"
+        "print(*{name.partition('.')[0] for name in {*sys.modules} - before})"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=Path(__file__).parents[2])
-    assert told.stdout.strip() == b"[]"
+    loaded = set(told.stdout.decode().split())
+    assert loaded - set(sys.stdlib_module_names) <= SMALL

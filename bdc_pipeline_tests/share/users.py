@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bdc_pipeline.share.database import SharedDatabase
-
-SECONDS = 20.0
 
 
 class Team:
@@ -45,15 +41,3 @@ class Team:
 def rows(database: SharedDatabase, sql: str = "SELECT * FROM stock ORDER BY id") -> list[tuple[Any, ...]]:
     """What a query gives."""
     return database.execute(sql).fetchall()
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    """Waits until something is true.
-
-    Raises:
-        AssertionError: it is not, after 20 s.
-    """
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)

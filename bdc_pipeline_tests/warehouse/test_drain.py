@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,7 @@ from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
 from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Pause, Rows
+from bdc_pipeline_tests.processes import COMMAND_SECONDS, killed_at_last, line_of
 from bdc_pipeline_tests.warehouse import drain_child
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
@@ -890,25 +891,17 @@ def test_fetched_and_rejected_do_not_depend_on_repeats_or_on_where_transactions_
 
 
 @contextlib.contextmanager
-def draining(path: Path, run_id: str, *limit: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that is ready to drain."""
-    command = [sys.executable, "-m", drain_child.__name__, str(path), run_id, *map(str, limit)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        assert child.stdout.readline() == "ready\n"
+def draining(path: Path, run_id: str, *what: str | int) -> Iterator[subprocess.Popen[str]]:
+    """A process that drains; see its module for what may become of it."""
+    command = [sys.executable, "-m", drain_child.__name__, str(path), run_id, *map(str, what)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with killed_at_last(process) as child:
         yield child
 
 
-def start(child: subprocess.Popen[str]) -> None:
-    assert child.stdin
-    child.stdin.write("go\n")
-    child.stdin.flush()
-
-
-def lines(child: subprocess.Popen[str]) -> Iterator[str]:
-    assert child.stdout
-    for line in child.stdout:
-        yield line.rstrip("\n")
+def lines(child: subprocess.Popen[str]) -> list[str]:
+    """All that it prints until its end."""
+    return child.communicate(timeout=COMMAND_SECONDS)[0].splitlines()
 
 
 def everything(shop: Shop) -> tuple[list[Any], list[Any]]:
@@ -931,18 +924,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], li
     return everything(shop)
 
 
-@pytest.mark.parametrize("after", random.Random(20260131).sample(range(12), 5))
+@pytest.mark.parametrize("where", ["die-behind", "die-within"])
+@pytest.mark.parametrize("after", [1, 3, 4, 8, 12])
 def test_a_killed_run_leaves_a_sound_file_with_all_that_was_committed_and_the_next_run_goes_on(
-    shop: Shop, undisturbed: tuple[list[Any], list[Any]], after: int
+    shop: Shop, undisturbed: tuple[list[Any], list[Any]], after: int, where: str
 ) -> None:
-    with draining(shop.path, "killed") as child:
-        start(child)
-        told = lines(child)
-        committed = [int(next(told)) for _ in range(after + 1)][-1]
-        child.kill()
+    with draining(shop.path, "killed", where, after) as child:
+        commits = lines(child)
+    assert child.returncode == -signal.SIGKILL
+    assert len(commits) == after
     assert shop.is_sound()
     kept = shop.one("SELECT (SELECT count(*) FROM items) + (SELECT count(*) FROM tags)")
-    assert kept >= committed
+    assert kept == int(commits[-1]) > 0
     found = report(shop, "killed")
     assert sum(counts.fetched for counts in found.tables.values()) == kept
     assert not found.complete
@@ -957,8 +950,7 @@ def test_a_killed_run_leaves_a_sound_file_with_all_that_was_committed_and_the_ne
 def test_a_full_disk_is_told_and_costs_nothing_that_was_committed(
     shop: Shop, undisturbed: tuple[list[Any], list[Any]]
 ) -> None:
-    with draining(shop.path, "starved", 600_000) as child:
-        start(child)
+    with draining(shop.path, "starved", "starve", 600_000) as child:
         *commits, sentence = lines(child)
     assert child.returncode == 0
     assert sentence.startswith(f"refused {shop.path} cannot be written")
@@ -973,10 +965,15 @@ def test_a_full_disk_is_told_and_costs_nothing_that_was_committed(
 def test_two_runs_at_once_in_two_processes_both_succeed_with_the_rows_of_one(
     shop: Shop, undisturbed: tuple[list[Any], list[Any]]
 ) -> None:
-    with draining(shop.path, "one") as one, draining(shop.path, "two") as two:
-        start(one)
-        start(two)
-        ends = [list(lines(child))[-1] for child in (one, two)]
+    with draining(shop.path, "one", "race", 1) as one, draining(shop.path, "two", "race", 1) as two:
+        for child in (one, two):
+            assert int(line_of(child, child.stdout)) > 0
+        # both are in the midst of it now
+        for child in (one, two):
+            assert child.stdin
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        ends = [lines(child)[-1] for child in (one, two)]
     counts = []
     for end in ends:
         word, complete, told = end.split(" ", 2)

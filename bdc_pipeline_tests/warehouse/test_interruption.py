@@ -27,7 +27,9 @@ def test_a_fetch_that_does_not_listen_holds_an_interrupt_up_for_seconds_only(
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         interruptibly(work, lambda _: None)
-    assert time.monotonic() - began < 3
+    # it would be a minute if the end of the work were waited for
+    assert time.monotonic() - began < 30
+    assert not gone.is_set()
     presser.join()
     let_go.set()
     assert gone.wait(60)

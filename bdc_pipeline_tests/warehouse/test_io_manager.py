@@ -601,7 +601,8 @@ def test_an_interrupt_commits_what_had_arrived_and_is_raised_within_seconds(shop
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         files(shop).handle_output(context, stream)
-    assert time.monotonic() - began < 5
+    # a fetch that is not told to stop ends after a minute, and is an error
+    assert time.monotonic() - began < 30
     presser.join()
     assert stream.stopped == ["interrupted"]
     assert shop.ids() == [1, 2, 3]

@@ -24,6 +24,7 @@ from bdc_pipeline.warehouse.partitioning import ByValue
 from bdc_pipeline.warehouse.schema import Schema
 from bdc_pipeline.warehouse.store import Store, StoreError, now_text
 from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline_tests.processes import finished, killed_at_last, line_of
 from bdc_pipeline_tests.warehouse.shop import (
     ITEMS,
     LATER,
@@ -192,25 +193,24 @@ def test_processes_that_make_the_same_file_at_once_all_succeed(tmp_path: Path) -
     with contextlib.ExitStack() as stack:
         openers = [
             stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                killed_at_last(
+                    subprocess.Popen(
+                        [sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                    )
                 )
             )
             for _ in range(3)
         ]
-        pipes = [(opener.stdin, opener.stdout) for opener in openers]
-        assert [told.readline() for _, told in pipes if told] == ["ready\n"] * 3
+        assert [line_of(opener, opener.stdout) for opener in openers] == ["ready\n"] * 3
         for number in range(150):
             path = tmp_path / f"{number}.db"
-            for say, _ in pipes:
-                assert say
-                say.write(f"{path}\n")
-                say.flush()
-            assert [told.readline() for _, told in pipes if told] == ["ok\n"] * 3
+            for opener in openers:
+                assert opener.stdin
+                opener.stdin.write(f"{path}\n")
+                opener.stdin.flush()
+            assert [line_of(opener, opener.stdout) for opener in openers] == ["ok\n"] * 3
             assert asked(path, "PRAGMA integrity_check") == [("ok",)]
-        for say, _ in pipes:
-            assert say
-            say.close()
+        assert [finished(opener).returncode for opener in openers] == [0, 0, 0]
 
 
 # -- upserts -------------------------------------------------------------------------------------------------------

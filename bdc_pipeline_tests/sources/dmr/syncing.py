@@ -11,12 +11,9 @@ import contextlib
 import datetime as dt
 import html.parser
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -169,7 +166,7 @@ class Copy(Shelf):
         """Moves the clock on."""
         self.now += dt.timedelta(**duration)
 
-    def warmer(self, url: str | None = None, **options: Any) -> Warmer:
+    def warmer(self, url: str | None = None, *, read_timeout: float = 30.0, **options: Any) -> Warmer:
         base = url or self.sandbox.url
         return Warmer(
             self.cache,
@@ -177,7 +174,7 @@ class Copy(Shelf):
             WarmOptions(**options),
             Stop(),
             clock=lambda: self.now,
-            read_timeout=1.0,
+            read_timeout=read_timeout,
             attempts=2,
             backoff=0.01,
         )
@@ -191,7 +188,7 @@ class Copy(Shelf):
         """One sync, as the command line does it."""
         asked = command.DmrSync(
             database=self.path,
-            resource=assets.DmrResource(attempts=1, read_timeout=5),
+            resource=assets.DmrResource(attempts=1),
             warm=options.pop("warm", WarmOptions()),
             drain=options.pop("drain", DrainOptions()),
             **options,
@@ -217,42 +214,6 @@ def copying(directory: Path, **options: Any) -> Iterator[Copy]:
         for name, value in variables(sandbox.url, directory).items():
             patch.setenv(name, value)
         yield Copy(sandbox, directory)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Looks again and again until it is so; fails when it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.002)
-
-
-# -- the command as a process of its own -----------------------------------------------------------------------
-
-
-def start(*arguments: str, url: str, directory: Path, before: str = "pass", **more: str) -> subprocess.Popen[str]:
-    """Starts the command; `before` is Python that runs in its process before it begins."""
-    ours = ("BDC_", "DAGSTER_", "BRANDMEISTER_", "TGIF_", "HEARHAM_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{before}; from bdc_pipeline.cli import main; main()", *arguments],
-        env={**environment, **variables(url, directory), "DAGSTER_DISABLE_TELEMETRY": "1", **more},
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
-    with start(*arguments, **options) as process:
-        try:
-            out, errors = process.communicate(timeout=120)
-        except BaseException:
-            process.kill()
-            raise
-        return subprocess.CompletedProcess(arguments, process.returncode, out, errors)
 
 
 # -- what is to be stored --------------------------------------------------------------------------------------

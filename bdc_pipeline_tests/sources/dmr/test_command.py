@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import signal
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from bdc_pipeline.cli import main
 from bdc_pipeline.sources.dmr.registries import FEEDS, REGISTRIES
 from bdc_pipeline.warehouse import documents
 from bdc_pipeline.warehouse.drain_options import DrainOptions
+from bdc_pipeline_tests.ports import nobody
 from bdc_pipeline_tests.sources.dmr.syncing import Copy
 
 Call = Callable[..., Result]
@@ -49,11 +49,10 @@ def call(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
 
 
 @pytest.fixture
-def nowhere() -> dict[str, str]:
+def nowhere() -> Iterator[dict[str, str]]:
     """Addresses at which nobody answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return {f"{name.upper()}_URL": f"http://127.0.0.1:{port}" for name in REGISTRIES}
+    with nobody() as address:
+        yield {f"{name.upper()}_URL": address for name in REGISTRIES}
 
 
 def flat(result: Result) -> str:

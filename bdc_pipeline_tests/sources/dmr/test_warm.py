@@ -6,7 +6,6 @@ import datetime as dt
 import gzip
 import hashlib
 import json
-import socket
 import threading
 import tracemalloc
 from base64 import b64encode
@@ -21,7 +20,9 @@ from bdc_pipeline.sources.dmr.cache import Cached, CacheError, Record, Refusal
 from bdc_pipeline.sources.dmr.registries import BRANDMEISTER_DEVICES, FEEDS, HEARHAM_REPEATERS, TGIF_TALKGROUPS, Feed
 from bdc_pipeline.sources.dmr.warm import Warmed, WarmOptions, is_due, pause_after, shown_age
 from bdc_pipeline_tests.fetching.loopback import Connection, Reply, Server, one_after_another, reply
+from bdc_pipeline_tests.ports import nobody
 from bdc_pipeline_tests.sources.dmr.syncing import NOON, Copy, actions, copying
+from bdc_pipeline_tests.waiting import SECONDS
 
 TGIF = "tgif_talkgroups"
 
@@ -258,7 +259,8 @@ def test_what_cannot_be_used_leaves_the_last_good_one_byte_for_byte(copy: Copy, 
         copy.sandbox.source(source).change("change", share=0.1)
     copy.sandbox.configure(faults=[f"{fault}@tgif"])
     copy.later(days=2)
-    warmed = copy.warm()
+    # only what stalls is waited for in vain
+    warmed = copy.warm(read_timeout=1.0 if fault.startswith("stall") else 30.0)
     one = warmed.pop(TGIF)
     assert (one.action, actions(warmed)) == ("failed", {"downloaded", "not modified"})
     assert said in one.problem
@@ -363,12 +365,11 @@ def test_a_file_that_cannot_be_written_costs_no_other(copy: Copy) -> None:
 def test_a_server_that_is_down_leaves_all_copies(copy: Copy) -> None:
     copy.warm()
     before = [copy.bytes_of(feed.name) for feed in FEEDS]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     copy.later(days=2)
-    warmed = copy.warm(url=f"http://127.0.0.1:{port}")
+    with nobody() as address:
+        warmed = copy.warm(url=address)
     assert actions(warmed) == {"failed"}
-    assert all(str(port) in one.problem and one.cached is not None for one in warmed.values())
+    assert all(address.removeprefix("http://") in one.problem and one.cached is not None for one in warmed.values())
     assert [copy.bytes_of(feed.name) for feed in FEEDS] == before
 
 
@@ -426,13 +427,12 @@ def test_brandmeister_is_left_alone_for_15_minutes_after_any_answer(copy: Copy, 
 
 
 def test_nothing_counts_where_no_answer_came(copy: Copy, serving: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert actions(copy.warm(url=f"http://127.0.0.1:{port}")) == {"failed"}
+    with nobody() as address:
+        assert actions(copy.warm(url=address)) == {"failed"}
     hangs_up = serving(lambda connection: connection.reset())
     assert actions(copy.warm("tgif", url=hangs_up.url)) == {"failed"}
     silent = serving(lambda connection: connection.stall())
-    assert actions(copy.warm("tgif", url=silent.url)) == {"failed"}
+    assert actions(copy.warm("tgif", url=silent.url, read_timeout=1.0)) == {"failed"}
     assert files(copy) == set()
     assert actions(copy.warm()) == {"downloaded"}
 
@@ -443,7 +443,7 @@ def test_a_body_that_stops_coming_counts(copy: Copy, serving: Any) -> None:
         connection.stall()
 
     server = serving(begin)
-    assert "stopped coming" in copy.warm("tgif", url=server.url)[TGIF].problem
+    assert "stopped coming" in copy.warm("tgif", url=server.url, read_timeout=1.0)[TGIF].problem
     assert "asked 0 s ago and refused" in copy.warm("tgif", url=server.url)[TGIF].problem
     assert files(copy) == {"tgif_talkgroups.refused.json"}
 
@@ -557,7 +557,7 @@ def test_ctrl_c_while_a_registry_stalls_ends_soon_and_keeps_what_had_come(copy: 
     warmer.stop = stop
     for session in warmer._sessions.values():
         session.stop = stop
-    thread = threading.Thread(target=lambda: (reached.wait(10), stop.set("interrupted")))
+    thread = threading.Thread(target=lambda: (reached.wait(SECONDS), stop.set("interrupted")))
     thread.start()
     with warmer:
         warmed = list(warmer.warm([TGIF_TALKGROUPS]))
@@ -572,7 +572,7 @@ def test_two_warmers_at_once_leave_whole_files(copy: Copy) -> None:
     results: list[set[str]] = []
 
     def warm() -> None:
-        gate.wait()
+        gate.wait(SECONDS)
         results.append(actions(copy.warm()))
 
     threads = [threading.Thread(target=warm) for _ in range(2)]

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +107,6 @@ class Copy:
 
 def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Looks again and again until it is so; fails when it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 def errors_of(report: SyncReport) -> str:

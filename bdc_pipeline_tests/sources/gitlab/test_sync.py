@@ -210,11 +210,12 @@ def test_the_pages_of_a_long_list_of_pipelines_come_side_by_side(tmp_path: Path)
     with copying_few_days(tmp_path, projects=1, jobs_per_pipeline=1, page_cap=2) as copy:
         copy.api.change("run", project=101, count=20, jobs=1, at="2026-06-01T11:00:00Z")
         copy.sync_all(logs=False, tests=False, artifacts=False)
-        copy.sandbox.configure(latency_ms=100)
+        copy.sandbox.configure(latency_ms=500)
         copy.sandbox.reset_stats()
         report = copy.sync_all(days=0, logs=False, tests=False, artifacts=False)
         assert report.complete, errors_of(report)
-        assert copy.sandbox.stats()["max_concurrent"] == 8
+        # as many as there are workers, if all have set out by the time the first is answered
+        assert 4 <= copy.sandbox.stats()["max_concurrent"] <= 8
         assert copy.topics()["pipelines"] == 12 + 1
         assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
 
@@ -294,11 +295,12 @@ def test_a_retried_job_moves_its_pipeline_and_all_that_belongs_to_it_to_another_
         "SELECT j.id, j.pipeline_id, j.day FROM jobs j JOIN job_logs l USING (id) JOIN pipelines p ON p.id = j.pipeline_id "
         "WHERE j.status = 'success' AND NOT j.retried AND p.status = 'success' LIMIT 1"
     )[0]
-    copy.api.change("retry", job=job, status="success")
+    moment = dt.datetime.now(dt.UTC)
+    copy.api.change("retry", job=job, status="success", at=moment.isoformat())
     copy.sandbox.reset_stats()
     report = copy.sync_new()
     assert report.complete, errors_of(report)
-    today = str(dt.datetime.now(dt.UTC).date())
+    today = str(moment.date())
     assert day != today
     for table in ("jobs", "job_logs", "pipeline_jobs"):
         assert copy.query(f"SELECT DISTINCT day FROM {table} WHERE pipeline_id = ?", pipeline) == [(today,)], table
@@ -446,7 +448,7 @@ def test_caps_hold_and_lose_nothing(copy: Copy, monkeypatch) -> None:  # type: i
     copy.sandbox.reset_stats()
     report = copy.sync_all(artifacts=False)
     assert report.complete, errors_of(report)
-    assert copy.sandbox.stats()["max_concurrent"] == 2
+    assert copy.sandbox.stats()["max_concurrent"] <= 2
     assert copy.stored("jobs", "id") == copy.served_lately("Job", "id")
 
 

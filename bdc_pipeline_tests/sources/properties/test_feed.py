@@ -6,6 +6,7 @@ import threading
 
 from bdc_pipeline.fetching.pool import Done, Pool, Stop, Task
 from bdc_pipeline.sources.properties.feed import Feed
+from bdc_pipeline_tests.waiting import SECONDS
 
 
 def task(name: str) -> Task[str]:
@@ -43,6 +44,6 @@ def test_a_stop_ends_it_with_what_waits_told() -> None:
     reader = threading.Thread(target=lambda: found.extend(one.name for one in feed))
     reader.start()
     stop.set("enough")
-    reader.join(5)
+    reader.join(SECONDS)
     assert not reader.is_alive()
     assert found == ["one"]

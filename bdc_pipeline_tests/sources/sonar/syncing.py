@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,6 @@ def copying(directory: Path, **options: Any) -> Iterator[Copy]:
             copy = Copy(sandbox, directory / "bdc_cache.db", patch)
             copy.environment()
             yield copy
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Looks again and again until it is so; fails when it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 # -- what is to be stored --------------------------------------------------------------------------------------
