@@ -1,5 +1,6 @@
 """Running assets from the command line: stages, ranges, the instance, the report."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -22,6 +23,7 @@ from bdc_pipeline.warehouse.io_manager import KEY, SQLiteIOManager
 from bdc_pipeline.warehouse.ledger import SyncReport
 from bdc_pipeline.warehouse.stream import Effort, Event
 from bdc_pipeline.warehouse.table import Table
+from bdc_pipeline_tests.processes import finished, killed_at_last
 from bdc_pipeline_tests.warehouse.shop import ITEMS, NOTES, SHOP, Shop, Told, items, listed, missing, notes
 
 SHELVES = dg.DynamicPartitionsDefinition(name="shop_shelves")
@@ -153,12 +155,17 @@ def test_a_dagster_home_with_a_broken_configuration_is_refused_with_a_sentence(
 def test_several_processes_that_open_a_new_dagster_home_at_once_leave_it_whole(tmp_path: Path) -> None:
     code = "from bdc_pipeline.running import dagster_instance\nwith dagster_instance() as i: print(i.get_runs_count())"
     environment = os.environ | {"DAGSTER_HOME": str(tmp_path / "home")}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 3
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                killed_at_last(
+                    subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+                )
+            )
+            for _ in range(3)
+        ]
+        done = [finished(process) for process in processes]
+    assert [(one.stdout, one.returncode) for one in done] == [("0\n", 0)] * 3
 
 
 # -- stages ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
+from bdc_pipeline.sources.properties.places import places
 from bdc_pipeline_tests.e2e.ui import Ui
 from bdc_pipeline_tests.waiting import until
 
@@ -64,10 +65,19 @@ class Tour:
     # -- partitions ------------------------------------------------------------------------------------------
 
     def partitions(self, asset: str) -> dict[str, int]:
-        """How many partitions of an asset are in which state, as its page says."""
-        self.go(f"/assets/{asset}?view=partitions")
-        self.page.get_by_text(re.compile(r"\d+ Partitions? Selected")).wait_for()
-        return self._states()
+        """How many partitions of an asset that is kept by municipality are in which state, as its page says when it has read
+        them all and none is under way any more.
+        """
+
+        def settled() -> dict[str, int] | None:
+            self.go(f"/assets/{asset}?view=partitions")
+            self.page.get_by_text(re.compile(r"\d+ Partitions? Selected")).wait_for()
+            states = self._states()
+            return states if sum(states.values()) == len(places()) and states.get("Materializing") == 0 else None
+
+        found: dict[str, int] | None = until(settled, self.ui.said, seconds=RUN_SECONDS, pause=1.0)
+        assert found is not None
+        return found
 
     def _states(self) -> dict[str, int]:
         text = self.page.locator("body").inner_text()
@@ -187,6 +197,7 @@ class Tour:
 # -- the walk --------------------------------------------------------------------------------------------------
 
 HOMES = "properties/properties"
+FRESH = "gitlab/projects"
 RANGE = ("0101", "0147", "0151", "0153")
 BROKEN, BROKEN_NAME = "0153", "Brøndby"
 SENSOR = "gitlab_activity"
@@ -225,8 +236,9 @@ def walk(tour: Tour) -> Shown:
     shown.after = tour.partitions(HOMES)
     tour.keep("partitions")
     shown.failed = tour.listed("Failed")
-    shown.fresh = tour.until_freshness_is(HOMES, "HEALTHY")
-    tour.materialize("gitlab/projects")
+    # not the homes, which are so for a minute, and a machine may stop for that long
+    tour.materialize(FRESH)
+    shown.fresh = tour.until_freshness_is(FRESH, "HEALTHY")
     known = {one["runId"] for one in tour.runs()}
     tour.switch_on(SENSOR)
     shown.ticks = tour.until_requested(SENSOR)

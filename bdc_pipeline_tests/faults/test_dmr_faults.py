@@ -19,7 +19,7 @@ from bdc_pipeline.sandbox.dmr import registries
 from bdc_pipeline.sources.dmr.registries import FEEDS
 from bdc_pipeline_tests.processes import dying, finished, meeting, met, run, start
 from bdc_pipeline_tests.sources.dmr.syncing import Copy, Shelf, copying, served, variables
-from bdc_pipeline_tests.waiting import until
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 pytestmark = pytest.mark.slow
 
@@ -221,11 +221,12 @@ def test_two_warmings_at_once_leave_whole_files(copy: Copy) -> None:
 def test_an_interrupt_while_a_registry_stalls_ends_soon_and_keeps_the_rest(
     copy: Copy, command: str, number: signal.Signals
 ) -> None:
-    copy.sandbox.configure(faults=["stall@brandmeister device"])
+    copy.sandbox.configure(faults=["stall~seconds=3600@brandmeister device"])
     with start(command, "dmr", **where(copy)) as process:
         until(lambda: all(copy.cache.record_path(feed).exists() for feed in FEEDS[1:]) or process.poll() is not None)
         process.send_signal(number)
-        out, errors = process.communicate(timeout=30)
+        # its attempts would take a minute and a half
+        out, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, out + errors
     assert "interrupted while downloading; what had come whole is kept" in out + errors
     assert "Traceback" not in errors

@@ -1,5 +1,6 @@
 """The log: read in order with its chain checked, published exactly once, and everything told that is not as it must be."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from bdc_pipeline.share.files import ShareFiles
 from bdc_pipeline.share.log import CHECK_SECONDS, FRESH_SECONDS, SLOW_SECONDS, Behind, Forked, Log, Restored
 from bdc_pipeline.share.model import Position
 from bdc_pipeline.share.segment import Torn, digest, encode
+from bdc_pipeline_tests.processes import finished, killed_at_last
 from bdc_pipeline_tests.share.chains import publish_many, segment_after
 
 START = Position()
@@ -348,17 +350,21 @@ print(lost)
 
 def test_publishers_in_several_processes_make_one_chain_and_lose_nothing(files):
     clients, each = ["a", "b", "c"], 25
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, str(files.root), client, str(each)],
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        for client in clients
-    ]
-    for process in processes:
-        process.communicate(timeout=60)
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                killed_at_last(
+                    subprocess.Popen(
+                        [sys.executable, "-c", RACER, str(files.root), client, str(each)],
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        cwd=Path(__file__).parents[2],
+                    )
+                )
+            )
+            for client in clients
+        ]
+        assert [finished(process).returncode for process in processes] == [0, 0, 0]
     arrived = read_all(Log(files))
     assert sorted(one.segment.batch for one in arrived) == sorted(f"{c}-{n}" for c in clients for n in range(each))
     for client in clients:

@@ -96,7 +96,7 @@ def write(team: Team, sql: str) -> None:
 
 
 def status_of(port: int, **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     with contextlib.closing(connection):
         connection.request("GET", "/", headers=headers)
         return connection.getresponse().status

@@ -217,9 +217,9 @@ class GitLabStream:
         """What is missing, and of which days all has come."""
         main = self.tables[0]
         for reason, left in self._untried.items():
-            self.problem(f"{left.count} units", reason, left.days)
+            self.problem(f"{left.count} unit{'s' * (left.count != 1)}", reason, left.days)
         if self._open_days:
-            unit = f"{main.name} of {len(self._open_days)} days"
+            unit = f"{main.name} of {_days(len(self._open_days))}"
             self.problem(
                 unit,
                 "the pipelines of these days are not all there, so neither is what belongs to them",
@@ -262,6 +262,10 @@ class GitLabStream:
                 gone=() if whole else gone,
                 again=0 if whole else len(gone),
             )
+
+
+def _days(number: int) -> str:
+    return f"{number} day{'s' * (number != 1)}"
 
 
 def rejected(table: Table, day: str | None, key: tuple[int | str, ...], error: Exception, raw: str) -> Reject:
