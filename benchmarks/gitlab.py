@@ -87,7 +87,7 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
             "archives",
             lambda c: plan_units.plan_archives(c, days, force=False),
             lambda client, plan, n, s: ArchivesStream(
-                client, plan, most_bytes=100 * MB, directory=None, workers=n, stop=s
+                client, plan, stored=stored, most_bytes=100 * MB, directory=None, now=now, workers=n, stop=s
             ),
         ),
     ]

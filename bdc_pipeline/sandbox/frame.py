@@ -120,7 +120,6 @@ class Stats:
     """What has been asked and answered since the start or the last reset."""
 
     total: int = 0
-    in_flight: int = 0
     max_concurrent: int = 0
     topics: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -181,6 +180,7 @@ class Frame:
         self.options = options
         self.sources = {source.name: source for source in sources}
         self.stats = Stats()
+        self._in_flight = 0
         self.faults = FaultPlan(options.faults, options.seed)
         self.limit = RateLimit(options.rate_limit)
 
@@ -202,15 +202,15 @@ class Frame:
                 return
             stats = self.stats
             stats.total += 1
-            stats.in_flight += 1
-            stats.max_concurrent = max(stats.max_concurrent, stats.in_flight)
+            self._in_flight += 1  # whatever is reset meanwhile
+            stats.max_concurrent = max(stats.max_concurrent, self._in_flight)
             try:
                 await self._serve(source, Request(scope, receive), send)
             except asyncio.CancelledError:
                 # The server stops while a request is held. To end the connection is honest, to answer 500 is not.
                 _transport(scope).abort()
             finally:
-                stats.in_flight -= 1
+                self._in_flight -= 1
 
         return serve
 
@@ -303,7 +303,7 @@ class Frame:
         return _json(self.stats.shown())
 
     async def _reset_stats(self, _request: Request) -> Response:
-        self.stats = Stats(in_flight=self.stats.in_flight)
+        self.stats = Stats()
         return _json({})
 
     async def _configure(self, request: Request) -> Response:

@@ -177,7 +177,7 @@ def test_the_blocks_of_the_generated_data_are_registered(seen: Seen) -> None:
 def test_sensors_that_ask_the_sandbox_are_on_and_those_that_send_alerts_are_off(seen: Seen) -> None:
     states = {sensor["name"]: sensor["sensorState"]["status"] for sensor in seen.sensors}
     on = {name for name, state in states.items() if state == "RUNNING"}
-    assert on == {"sonar_new_blocks", "gitlab_activity", "watch_copies"}
+    assert on == {"sonar_new_blocks", "gitlab_activity", "gitlab_later_stages", "watch_copies"}
     assert set(states) - on == {"alert_on_failed_runs", "alert_on_copies"}
 
 

@@ -6,7 +6,7 @@ import pytest
 from bdc_pipeline.sandbox import Sandbox
 from bdc_pipeline.sandbox.frame import RateLimit
 from bdc_pipeline_tests.sandbox.asking import ask, send, small_sandbox
-from bdc_pipeline_tests.waiting import SECONDS
+from bdc_pipeline_tests.waiting import SECONDS, until
 
 QUERY = {"query": "{ accounts { entities { id name } } }"}
 
@@ -69,6 +69,20 @@ def test_stats_tell_what_was_asked(own: Sandbox) -> None:
     assert stats["authorized"] is False
     own.reset_stats()
     assert own.stats()["total"] == 0
+
+
+def test_requests_that_are_under_way_at_a_reset_do_not_count_for_ever(own: Sandbox) -> None:
+    own.configure(faults=["timeout~seconds=0.2"])
+    held = [threading.Thread(target=send, args=(own, QUERY)) for _ in range(3)]
+    for thread in held:
+        thread.start()
+    until(lambda: own.stats()["faults"].get("timeout") == 3, "the requests do not come")
+    own.reset_stats()
+    for thread in held:
+        thread.join()
+    own.configure(faults=[])
+    send(own, QUERY)
+    assert own.stats()["max_concurrent"] == 1
 
 
 def test_control_is_free_of_faults_latency_and_limits(own: Sandbox) -> None:

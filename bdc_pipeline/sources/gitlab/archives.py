@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from bdc_pipeline.fetching.answers import BadAnswer, Refused, TooLarge
 from bdc_pipeline.fetching.pool import Stop
 from bdc_pipeline.sources.gitlab import rows as r
@@ -22,6 +24,7 @@ from bdc_pipeline.sources.gitlab.fetch import rejected
 from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.units import Forbidden, UnitsStream
 from bdc_pipeline.sources.gitlab.zip_directory import TAIL, Damaged, Directory, Entry, find_directory, read_entries
+from bdc_pipeline.warehouse.stored_rows import StoredRows
 from bdc_pipeline.warehouse.stream import Event, Rows, Same
 
 
@@ -31,8 +34,10 @@ class ArchivesStream(UnitsStream):
     Args:
         client: where to ask.
         plan: the jobs.
+        stored: the file, for listings of archives that are gone from GitLab.
         most_bytes: archives over this are not downloaded, be it for their bytes or since the server knows no ranges.
         directory: where to store archives; None for nowhere.
+        now: the time (UTC).
         workers: requests at the same time.
         stop: ends it early.
         caps: further limits.
@@ -45,14 +50,16 @@ class ArchivesStream(UnitsStream):
         client: GitLabClient,
         plan: UnitsPlan,
         *,
+        stored: StoredRows,
         most_bytes: int,
         directory: Path | None,
+        now: str,
         workers: int,
         stop: Stop,
         caps: Caps | None = None,
     ) -> None:
         super().__init__(client, t.OF_ARCHIVES, plan, workers=workers, stop=stop, caps=caps)
-        self._most, self._directory = most_bytes, directory
+        self._stored, self._most, self._directory, self._now = stored, most_bytes, directory, now
         self._large = threading.Semaphore(2)
 
     def fetch(self, unit: Unit) -> Iterable[Event]:
@@ -68,7 +75,12 @@ class ArchivesStream(UnitsStream):
             except Refused as refused:
                 if not is_gone(refused):
                     raise
-                return _unless_listed(unit, "gone")
+                return self._kept(unit) if unit.stored else _unless_listed(unit, "gone")
+
+    def _kept(self, unit: Unit) -> list[Event]:
+        """The stored listing, marked: GitLab has the archive no more."""
+        row: r.Archive = self._stored.one(t.ARCHIVES, unit.id)
+        return [Rows(t.ARCHIVES, [msgspec.structs.replace(row, gone_at=row.gone_at or self._now, day=unit.day)])]
 
     def _listing(self, unit: Unit) -> list[Event]:
         stored_path = None
@@ -166,6 +178,7 @@ def _row(
         day=unit.day,
         state=state,
         problem=problem,
+        gone_at=None,
         size=unit.size if size is None else size,
         files=None if entries is None else len(entries),
         unpacked_size=None if entries is None else sum(entry.size for entry in entries),

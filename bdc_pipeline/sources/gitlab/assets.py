@@ -126,9 +126,9 @@ def plan_projects(
         wanted = config.wanted()
         with Store(sqlite_io_manager.path("gitlab"), t.SCHEMA) as store:
             state = ledger.partition_states(store.connection, t.PROJECTS).get("")
-            _, unknown = planning.chosen_projects(store.connection, wanted)
+            unsure = planning.to_ask_again(store.connection, wanted)
         stale = config.force or state is None or not state.complete or _older(state.verified_at, config.days)
-        names = wanted if stale else unknown
+        names = wanted if stale else unsure
     plan = ProjectsPlan(tuple(names), len(wanted) - len(names))
     _tell(context, plan.describe())
     return plan
@@ -177,7 +177,7 @@ def plan_pipelines(
             day
             for day in days
             if day in states and states[day].complete and _older(states[day].verified_at, config.days)
-        )
+        ) | planning.with_open_rejects(store.connection, days)
         asked = Asked(days, _now(), dt.timedelta(minutes=config.overlap_minutes), again)
         sweep = planning.Sweep(config.sweep, text_of(_now() - dt.timedelta(days=config.days)))
         plan = planning.plan_pipelines(
@@ -269,7 +269,7 @@ def _stage(
             if config.projects:
                 plan = plan_units.of_projects(plan, store.connection, config.projects)
             states = ledger.partition_states(store.connection, upstream)
-            failed = plan_units.failed_lately(store.connection, tables[0])
+            failed = planning.failed_lately(store.connection, tables[0])
         # days of which the stage before has not got all are not complete here either
         opened = {day for day in days if day not in states or not states[day].complete}
         left = opened if config.limit is not None else set()
@@ -372,8 +372,10 @@ gitlab_archives = _stage(
     lambda f: ArchivesStream(
         f.client,
         f.plan,
+        stored=f.stored,
         most_bytes=f.gitlab.most_artifact_bytes,
         directory=f.gitlab.directory,
+        now=f.now,
         workers=f.gitlab.threads,
         stop=f.stop,
         caps=f.gitlab.caps[1],

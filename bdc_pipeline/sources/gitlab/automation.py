@@ -138,6 +138,9 @@ def gitlab_activity(
     return request
 
 
+PARTITION = "dagster/partition"
+"""Dagster's tag of a run over one partition."""
+
 STAGES = ((gitlab_pipelines,), (gitlab_jobs,), (gitlab_logs, gitlab_tests, gitlab_archives))
 """What follows what in a run."""
 
@@ -178,7 +181,8 @@ def gitlab_later_stages(context: dg.RunStatusSensorContext) -> dg.RunRequest | d
     # where not even a fetch was begun, it is not a project that is in the way
     if not left or not any(".fetch_" in step for step in begun):
         return dg.SkipReason("The run came to its last stage, or to none.")
-    tags = {name: run.tags[name] for name in (RANGE_START, RANGE_END) if name in run.tags}
+    single = run.tags.get(PARTITION)
+    tags = {name: found for name in (RANGE_START, RANGE_END) if (found := run.tags.get(name, single))}
     return dg.RunRequest(run_key=run.run_id, asset_selection=left, tags=tags)
 
 

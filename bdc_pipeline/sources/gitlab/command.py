@@ -44,12 +44,6 @@ class GitLabSync:
         return not everything or bool(self.config.projects) or self.config.limit is not None
 
     @property
-    def stages(self) -> tuple[Table, ...]:
-        """The first table of each stage behind the pipelines that is asked for."""
-        chosen = {t.JOBS: True, t.TEST_REPORTS: self.tests, t.JOB_LOGS: self.logs, t.ARCHIVES: self.artifacts}
-        return tuple(table for table in days.LATER if chosen[table])
-
-    @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that the report speaks of."""
         more = (*t.OF_LOGS * self.logs, *t.OF_TESTS * self.tests, *t.OF_ARCHIVES * self.artifacts)
@@ -70,7 +64,7 @@ def sync(asked: GitLabSync, on_progress: Callable[[str, Progress], None], starte
     def keys() -> list[str]:
         """The days, once the projects are known."""
         with Store(asked.database, t.SCHEMA) as store:
-            file = days.covered(store.connection, asked.config.wanted(), asked.stages)
+            file = days.covered(store.connection, asked.config.wanted(), asked.tables)
         found = days_of(asked, file, dt.datetime.now(dt.UTC).date())
         LOG.info("pipelines that changed from %s to %s", found[0], found[-1])
         return found

@@ -173,7 +173,7 @@ class PipelinesStream(WholePipelines):
                 row = records.pipeline(record, one.window.project_id, detailed=False)
             except values.Malformed as error:
                 key = values.readable_key(record)
-                found.rejects.append(rejected_record(t.PIPELINES, None, record, error))
+                found.rejects.append(rejected_record(t.PIPELINES, _readable_day(record), record, error))
                 found.ids.extend(key)
                 found.unread += not key
                 continue
@@ -223,14 +223,14 @@ class PipelinesStream(WholePipelines):
             self._came.update(listed.ids)
         if listed.same:
             yield Same(t.PIPELINES, listed.same)
-        if listed.rejects:
-            self._failed_projects.add(one.window.project_id)
         yield from listed.rejects
 
     def _take_whole(self, whole: Whole) -> Iterator[Event]:
-        if whole.rejects:
-            # its project is listed from the same moment on again, since nothing else would lead to it
-            self._failed_projects.add(whole.project_id)
+        parent = self._parents.get(whole.id)
+        if whole.rejects and parent is not None:
+            # a pipeline of a project that is not asked for comes with its parent alone, so that one is to be fetched again
+            self._unfollowed.add(parent.id)
+            yield Rows(t.PIPELINES, [msgspec.structs.replace(parent, detailed=False)])
         if whole.row is None:
             if whole.gone and whole.id in self.plan.held:
                 self._gone.append(whole.id)
@@ -376,3 +376,12 @@ class PipelinesStream(WholePipelines):
         if gone := self._swept_away():
             told = tuple(sorted(days))
             yield Checked(t.PIPELINES, told, 0, full=False, gone=tuple(sorted(gone)), again=len(gone))
+
+
+def _readable_day(record: Any) -> str | None:
+    """The day of a record that cannot become a row, where its time of change can be read."""
+    try:
+        found = values.moment(record, "updated_at") if isinstance(record, dict) else None
+    except values.Malformed:
+        return None
+    return found[:10] if found else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,9 @@ import msgspec
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.records import FINAL
 from bdc_pipeline.sources.gitlab.sweep import CheckedDay, swept
-from bdc_pipeline.sources.gitlab.windows import Asked, Held, Window, is_closed, is_waiting, window_of
+from bdc_pipeline.sources.gitlab.windows import SETTLING, Asked, Held, Window, is_closed, is_waiting, window_of
 from bdc_pipeline.warehouse import ledger
+from bdc_pipeline.warehouse.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,17 @@ def chosen_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tu
     return {number: known[number] for number in sorted(found)}, [n for n in wanted if n.lower() not in by_name]
 
 
+def to_ask_again(connection: sqlite3.Connection, wanted: Sequence[str]) -> list[str]:
+    """The named projects that are not known well enough to go by: not stored, without CI when they were last asked for, or refused since."""
+    chosen, unknown = chosen_projects(connection, wanted)
+    failed = failed_lately(connection, t.PIPELINES)
+    sure = {name.lower() for name in chosen.values() if f"project {name}" not in failed}
+    sure |= {str(number) for number, name in chosen.items() if f"project {name}" not in failed}
+    former = connection.execute("SELECT id, asked_as FROM projects WHERE asked_as IS NOT NULL")
+    sure |= {str(name).lower() for number, name in former if str(number) in sure}
+    return [name for name in wanted if name in unknown or name.lower() not in sure]
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """How much a run does to find deleted pipelines of days that are over: at most so many requests, for days that were compared
@@ -115,7 +128,7 @@ def plan_pipelines(
         listed.setdefault(project, {})[day] = at
         checked[project, day] = compared
     lists = swept(_due(connection, projects, asked, sweep), projects, sweep.requests) if sweep and not limit else ()
-    held = _held(connection, asked.days[0], lists)
+    held = _held(connection, asked, lists)
     by_project: dict[int, dict[int, Held]] = {}
     for number, one in held.items():
         by_project.setdefault(one.project_id, {})[number] = one
@@ -152,16 +165,32 @@ def plan_pipelines(
 def _lacking(
     connection: sqlite3.Connection, projects: Mapping[int, str], others: Sequence[str] | None, days: Sequence[str]
 ) -> tuple[str, ...]:
-    """The days on which a project besides those that are asked for was never listed."""
+    """The days that a project besides those that are asked for was not listed to the end of."""
     besides = set(chosen_projects(connection, others)[0]) - set(projects) if others is not None else set()
     if not besides:
         return ()
+    reached = days_reached(connection, besides)
+    return tuple(day for day in days if reached.get(day, 0) < len(besides))
+
+
+def days_reached(connection: sqlite3.Connection, projects: Iterable[int]) -> dict[str, int]:
+    """By day, how many of some projects were listed after its end; of one that failed, the time of its row lies at the beginning."""
     sql = (
-        "SELECT day, count(*) FROM project_days WHERE day BETWEEN ? AND ? AND project_id IN (SELECT value FROM json_each(?)) "
-        "GROUP BY day"
+        "SELECT day, count(*) FROM project_days WHERE project_id IN (SELECT value FROM json_each(?)) "
+        "AND listed_at >= date(day, '+1 day') || ? GROUP BY day"
     )
-    found = dict(connection.execute(sql, (*_range(days), msgspec.json.encode(sorted(besides)).decode())))
-    return tuple(day for day in days if found.get(day, 0) < len(besides))
+    settled = f"T{dt.datetime.min.replace(tzinfo=dt.UTC) + SETTLING:%H:%M:%S}"
+    return dict(connection.execute(sql, (msgspec.json.encode(sorted(projects)).decode(), settled)).fetchall())
+
+
+def with_open_rejects(connection: sqlite3.Connection, days: Sequence[str]) -> frozenset[str]:
+    """The incomplete days of which a pipeline or a bridge is rejected: to be listed in full, since no change leads to it again."""
+    sql = (
+        "SELECT DISTINCT s.partition FROM _partitions s JOIN _rejects r ON r.partition IN (s.partition, '') "
+        "AND r.table_name IN ('pipelines', 'bridges') AND r.resolved_at IS NULL "
+        "WHERE s.table_name IN ('pipelines', 'bridges') AND NOT s.complete AND s.partition BETWEEN ? AND ?"
+    )
+    return frozenset(str(day) for (day,) in connection.execute(sql, _range(days)))
 
 
 def _due(
@@ -175,26 +204,50 @@ def _due(
         "WHERE p.vanished_at IS NULL AND p.updated_at IS NOT NULL AND checked < ? AND d.day NOT BETWEEN ? AND ? "
         "GROUP BY d.project_id, d.day ORDER BY checked"
     )
+    failed = failed_lately(connection, t.PIPELINES)
     for project, day, listed, at, own, children in connection.execute(sql, (sweep.before, *_range(asked.days))):
-        if project in projects and is_closed(day, listed, asked):
+        # one that is refused would take all turns
+        refused = f"project {projects.get(project)}" in failed
+        if project in projects and not refused and is_closed(day, listed, asked):
             yield CheckedDay(project, day, at, own, children)
 
 
-def _held(connection: sqlite3.Connection, first: str, lists: Sequence[Window]) -> dict[int, Held]:
-    """The stored pipelines from a day on, all that are not over, and those of further lists."""
+def failed_lately(connection: sqlite3.Connection, table: Table) -> frozenset[str]:
+    """What failed in the last three runs, by its name in messages."""
+    sql = (
+        "SELECT DISTINCT unit FROM _run_failures WHERE table_name = ? "
+        "AND run_id IN (SELECT run_id FROM _runs ORDER BY rowid DESC LIMIT 3)"
+    )
+    return frozenset(str(unit) for (unit,) in connection.execute(sql, (table.name,)))
+
+
+def _held(connection: sqlite3.Connection, asked: Asked, lists: Sequence[Window]) -> dict[int, Held]:
+    """The stored pipelines from the first day on, all that are not over, and those of further lists; of a project in which one has not
+    been over for longer, from that one's day on, since its list begins there.
+    """
     sql = (
         "SELECT id, project_id, day, updated_at, status, detailed, source IS 'parent_pipeline' FROM _pipelines "
         "WHERE vanished_at IS NULL AND "
     )
     chosen: list[tuple[str, tuple[Any, ...]]] = [
-        (f"(day >= ? OR status IS NULL OR status NOT IN ({FINAL_STATUSES}))", (first,)),
+        (f"(day >= ? OR status IS NULL OR status NOT IN ({FINAL_STATUSES}))", (asked.days[0],)),
         *(("project_id = ? AND day BETWEEN ? AND ?", (one.project_id, *_range(one.days))) for one in lists),
     ]
-    return {
-        number: Held(project, day, updated, status, bool(detailed), bool(child))
-        for where, values in chosen
-        for number, project, day, updated, status, detailed, child in connection.execute(sql + where, values)
-    }
+
+    def read(where: str, values: tuple[Any, ...]) -> dict[int, Held]:
+        return {
+            number: Held(project, day, updated, status, bool(detailed), bool(child))
+            for number, project, day, updated, status, detailed, child in connection.execute(sql + where, values)
+        }
+
+    held = {number: one for where, values in chosen for number, one in read(where, values).items()}
+    since: dict[int, str] = {}
+    for one in held.values():
+        if one.day < asked.days[0] and is_waiting(one, asked.now):
+            since[one.project_id] = min(one.day, since.get(one.project_id, one.day))
+    for project, day in since.items():
+        held |= read("project_id = ? AND day BETWEEN ? AND ?", (project, day, asked.days[0]))
+    return held
 
 
 FINAL_STATUSES = ", ".join(f"'{status}'" for status in sorted(FINAL))

@@ -12,7 +12,6 @@ from pathlib import Path
 from bdc_pipeline.sources.gitlab.plan import FINAL_STATUSES, chosen_projects
 from bdc_pipeline.sources.gitlab.records import as_of, is_alive
 from bdc_pipeline.sources.gitlab.windows import SETTLING, by_keyset, text_of
-from bdc_pipeline.warehouse.table import Table
 
 USUAL_JOBS = 10.0
 """Jobs of a pipeline where none is stored yet to tell."""
@@ -34,6 +33,7 @@ class Unit:
         stored: something of it is there that nothing must replace: jobs, a log, test cases, a listing.
         expired: the reports are not listed any more, so that counts may be all that is left of the tests.
         partly_expired: some jobs' artifacts have expired, so that the reports of others may be all that is left of the cases.
+        erased: somebody has erased some jobs, of which GitLab keeps no counts either.
         settled: the pipeline was over for so long that its logs are in the archive.
     """
 
@@ -48,6 +48,7 @@ class Unit:
     stored: bool = False
     expired: bool = False
     partly_expired: bool = False
+    erased: bool = False
     settled: bool = True
 
 
@@ -187,12 +188,13 @@ def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bo
         "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ?), "
         # the date alone says nothing: the latest artifacts of a branch are kept
         "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.artifacts_expire_at < ? AND NOT EXISTS "
-        "(SELECT 1 FROM artifacts a WHERE a.job_id = x.id AND a.file_type <> 'trace' AND a.listed)) "
+        "(SELECT 1 FROM artifacts a WHERE a.job_id = x.id AND a.file_type <> 'trace' AND a.listed)), "
+        "EXISTS (SELECT 1 FROM jobs x WHERE x.pipeline_id = p.id AND x.erased_at IS NOT NULL) "
         "FROM _pipelines p JOIN pipeline_jobs j ON j.pipeline_id = p.id LEFT JOIN test_reports t ON t.pipeline_id = p.id "
         f"WHERE p.vanished_at IS NULL AND p.{_THERE} AND {_in_range('p.day', 'p.id')} ORDER BY p.id DESC"
     )
     units = []
-    for number, project, day, token, status, known, state, junit, expired, gone in connection.execute(
+    for number, project, day, token, status, known, state, junit, expired, gone, erased in connection.execute(
         sql, (now, now, *_range(days) * 2)
     ):
         due = force or known != token
@@ -207,6 +209,7 @@ def plan_tests(connection: sqlite3.Connection, days: Sequence[str], *, force: bo
                     stored=state == "stored",
                     expired=not junit,
                     partly_expired=bool(junit and gone),
+                    erased=bool(erased),
                 )
             )
     return UnitsPlan(tuple(days), tuple(units), names=_names(connection))
@@ -224,7 +227,7 @@ def plan_archives(
     many bytes that were listed and are not in the directory."""
     wanted = "1" if force else "c.id IS NULL OR (c.state = 'listed' AND coalesce(c.size, a.size, 0) <= ?)"
     sql = (
-        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.state = 'listed', c.stored_path, c.size FROM jobs j "  # noqa: S608
+        "SELECT j.id, j.pipeline_id, j.project_id, j.day, a.size, c.state = 'listed', c.stored_path, c.size, c.gone_at FROM jobs j "  # noqa: S608
         "JOIN artifacts a ON a.job_id = j.id AND a.file_type = 'archive' AND a.listed "
         f"LEFT JOIN archives c ON c.id = j.id WHERE {_in_range('j.day', 'j.pipeline_id')} AND j.vanished_at IS NULL AND j.{_THERE} "
         f"AND j.status IN ({FINAL_STATUSES}) AND j.erased_at IS NULL AND ({wanted}) ORDER BY j.id DESC"
@@ -232,10 +235,10 @@ def plan_archives(
     more = () if force else (-1 if bytes_up_to is None else bytes_up_to,)
     units = {
         number: Unit(number, pipeline, project, day, size=size, stored=bool(known))
-        for number, pipeline, project, day, size, known, path, stored in connection.execute(
+        for number, pipeline, project, day, size, known, path, stored, gone in connection.execute(
             sql, (*_range(days) * 2, *more)
         )
-        if force or not known or not _is_kept(directory, path, stored)
+        if force or not known or not (gone or _is_kept(directory, path, stored))
     }
     return UnitsPlan(tuple(days), tuple(units.values()), names=_names(connection))
 
@@ -252,8 +255,8 @@ def _is_kept(directory: Path | None, path: str | None, size: int | None) -> bool
 
 # -- reading ------------------------------------------------------------------------------------------------
 
-# what belongs to a project that is gone or hidden is kept, and cannot be asked for
-_THERE = "project_id NOT IN (SELECT id FROM projects WHERE vanished_at IS NOT NULL)"
+# what belongs to a project that is gone, hidden or without CI is kept, and cannot be asked for
+_THERE = "project_id NOT IN (SELECT id FROM projects WHERE vanished_at IS NOT NULL OR has_ci = 0)"
 
 # a pipeline of a project that is not stored, whose own page did not come: its row from the bridge is all that the token may see
 _SEEN = "(p.detailed OR p.project_id IN (SELECT id FROM projects))"
@@ -275,15 +278,6 @@ def _range(days: Sequence[str]) -> tuple[str, str]:
 
 def _names(connection: sqlite3.Connection) -> dict[int, str]:
     return {int(number): str(path or number) for number, path in connection.execute("SELECT id, path FROM projects")}
-
-
-def failed_lately(connection: sqlite3.Connection, table: Table) -> frozenset[str]:
-    """What failed in the last three runs, by its name in messages."""
-    sql = (
-        "SELECT DISTINCT unit FROM _run_failures WHERE table_name = ? "
-        "AND run_id IN (SELECT run_id FROM _runs ORDER BY rowid DESC LIMIT 3)"
-    )
-    return frozenset(str(unit) for (unit,) in connection.execute(sql, (table.name,)))
 
 
 def of_projects(plan: UnitsPlan, connection: sqlite3.Connection, wanted: Sequence[str]) -> UnitsPlan:

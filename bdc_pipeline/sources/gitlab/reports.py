@@ -73,13 +73,7 @@ class TestsStream(UnitsStream):
         try:
             report = {} if unit.expired else self._ask(unit, "test_report")
             if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
-                if not unit.partly_expired:
-                    return self._events(unit, report, report, "stored")
-                summary = self._ask(unit, "test_report_summary")
-                totals = values.part(summary, "total")
-                if (values.whole(totals, "count") or 0) <= (values.whole(report, "total_count") or 0):
-                    return self._events(unit, report, report, "stored")
-                return self._events(unit, totals, report_rows.completed(report, summary), "stored", is_whole=False)
+                return self._with_cases(unit, report)
             if unit.stored:
                 return [Rows(t.TEST_REPORTS, [self._kept(unit)])]
             summary = self._ask(unit, "test_report_summary")
@@ -92,6 +86,17 @@ class TestsStream(UnitsStream):
             return self._events(unit, totals, summary, "expired" if count else "none")
         except values.Malformed as error:
             return [rejected(t.TEST_REPORTS, unit.day, (unit.id,), error, json.dumps({"pipeline": unit.id}))]
+
+    def _with_cases(self, unit: Unit, report: Mapping[str, Any]) -> list[Event]:
+        """A report; where files that it was made of have expired or were erased, with what is known of them."""
+        if unit.erased and unit.stored:
+            return self._events(unit, report, report, "stored", is_whole=False)
+        if unit.partly_expired:
+            summary = self._ask(unit, "test_report_summary")
+            totals = values.part(summary, "total")
+            if (values.whole(totals, "count") or 0) > (values.whole(report, "total_count") or 0):
+                return self._events(unit, totals, report_rows.completed(report, summary), "stored", is_whole=False)
+        return self._events(unit, report, report, "stored")
 
     def _ask(self, unit: Unit, what: str) -> dict[str, Any]:
         path = f"projects/{unit.project_id}/pipelines/{unit.id}/{what}"
@@ -128,21 +133,20 @@ class TestsStream(UnitsStream):
                     key = (row.pipeline_id, place, position)
                     rejects.append(rejected(t.TEST_CASES, row.day, key, error, values.raw_of(case)))
                     unread.add(suites[-1].name)
+        if not is_whole and unit.stored:
+            suites, cases = self._with_expired(unit, suites, cases)
         # which case it was that could not be read is not known, so nothing of its suite counts as replaced
         stored = [one for one in self._stored_outcomes(unit) if one[0] not in unread]
         earlier = report_rows.earlier_outcomes(row, stored, cases)
-        if not is_whole and unit.stored:
-            suites, cases = self._with_expired(unit, suites, cases)
         if rejects:
             row = msgspec.structs.replace(row, as_of="")  # of no state of the pipeline, so that it is asked for again
         return [
+            *rejects,  # first: a reject keeps the row that is stored of it
             Rows(t.TEST_REPORTS, [row]),
             Rows(t.TEST_SUITES, suites, [row.pipeline_id]),
-            # a reject keeps the row that is stored of it, so the cases that are gone are found all the same
             Rows(t.TEST_CASES, cases, [row.pipeline_id]),
             # what a retried job's cases came to before is nowhere else: GitLab's report is that of the last run
             Rows(t.EARLIER_OUTCOMES, earlier),
-            *rejects,
         ]
 
     def _stored_outcomes(self, unit: Unit) -> list[tuple[Any, ...]]:

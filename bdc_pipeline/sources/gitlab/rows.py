@@ -361,6 +361,9 @@ class Archive(msgspec.Struct, frozen=True):
         ),
     ]
     problem: Annotated[str | None, Meta(description="What is wrong with one that is damaged")]
+    gone_at: Annotated[
+        str | None, Meta(description="When GitLab was found to have it no more (UTC), though it is listed here")
+    ]
     size: Annotated[int | None, Meta(description="Bytes of the archive")]
     files: Annotated[int | None, Meta(description="Entries, directories too")]
     unpacked_size: Annotated[int | None, Meta(description="Bytes of its files, as its directory has it")]

@@ -14,7 +14,13 @@ from bdc_pipeline.warehouse.triggers import Trigger
 _BY_DAY = ByValue("day")
 
 PROJECTS = Table(r.Project, "projects", indexes=(("path",),))
-PROJECT_DAYS = Table(r.ProjectDay, "project_days", key=("project_id", "day"), partitioning=_BY_DAY, indexes=(("day",),))
+PROJECT_DAYS = Table(
+    r.ProjectDay,
+    "project_days",
+    key=("project_id", "day"),
+    partitioning=_BY_DAY,
+    indexes=(("day", "project_id", "listed_at"),),
+)
 PIPELINES = Table(
     r.Pipeline,
     "pipelines",
@@ -101,7 +107,7 @@ _RETRIED_BRIDGES = Trigger(
     "_bridges_retried",
     "CREATE TRIGGER _bridges_retried AFTER INSERT ON bridges BEGIN "
     "UPDATE bridges SET retried = 1, last_updated = NEW.last_updated WHERE pipeline_id = NEW.pipeline_id AND id < NEW.id "
-    "AND name IS NEW.name AND stage IS NEW.stage AND NOT retried; END",
+    "AND name IS NEW.name AND stage IS NEW.stage AND retried IS NOT 1; END",
 )
 
 _TRIGGERS = (

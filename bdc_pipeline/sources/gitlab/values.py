@@ -13,6 +13,9 @@ from typing import Any
 
 import msgspec
 
+_BITS_64 = 2**63
+"""Above the largest whole number that SQLite holds."""
+
 
 class Malformed(ValueError):  # noqa: N818  (says what the record is)
     """A record that cannot become a row: says which key, and what it holds."""
@@ -58,13 +61,18 @@ def whole(record: Mapping[str, Any], key: str) -> int | None:
         Malformed: it is none.
     """
     value = record.get(key)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
-        return int(value)
-    raise Malformed(f"`{key}` holds {shown(value)} where a whole number is expected")
+    if value is None:
+        return None
+    found = None
+    if (
+        (isinstance(value, int) and not isinstance(value, bool))
+        or (isinstance(value, float) and value.is_integer())
+        or (isinstance(value, str) and value.strip().removeprefix("-").isdecimal())
+    ):
+        found = int(value)
+    if found is None or not -_BITS_64 <= found < _BITS_64:
+        raise Malformed(f"`{key}` holds {shown(value)} where a whole number of 64 bits at most is expected")
+    return found
 
 
 def flag(record: Mapping[str, Any], key: str) -> bool | None:
@@ -142,7 +150,7 @@ def key_of(record: Any) -> int:
     if not isinstance(record, dict):
         raise Malformed(f"the record is {shown(record)} where an object is expected")
     value = record.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _BITS_64:
         return value
     raise Malformed(f"`id` holds {shown(value)} where a whole number is expected")
 

@@ -31,7 +31,6 @@ class Whole:
     bridges: list[r.Bridge]
     rejects: list[Reject]
     id: int
-    project_id: int
     gone: bool = False
 
 
@@ -154,7 +153,7 @@ class WholePipelines(GitLabStream):
             if halves.came < 2 or halves.failed:
                 return None
         if halves.page is None:
-            return Whole(None, [], [], row.id, row.project_id, gone=True)
+            return Whole(None, [], [], row.id, gone=True)
         return self._made(row.id, row.project_id, halves.page, halves.bridges, window, spawn)
 
     def _own_page(self, base: str, project: int) -> dict[str, Any] | None:
@@ -182,7 +181,7 @@ class WholePipelines(GitLabStream):
         base = _address(project, identifier)
         page = self._own_page(base, project)
         if page is None:
-            return Whole(None, [], [], identifier, project, gone=True)
+            return Whole(None, [], [], identifier, gone=True)
         return self._made(identifier, project, page, self._bridges(base, project), window, spawn)
 
     def _made(
@@ -195,7 +194,7 @@ class WholePipelines(GitLabStream):
             listed = self._basic.get(identifier)
             day = listed.day if listed is not None else None
             reject = rejected(t.PIPELINES, day, (identifier,), error, values.raw_of(page))
-            return Whole(self._unless_stored(listed), [], [reject], identifier, project)
+            return Whole(self._unless_stored(listed), [], [reject], identifier)
         found = [self._placed(one) for one in found]
         bridges, rejects = [], []
         for one in found:
@@ -204,7 +203,7 @@ class WholePipelines(GitLabStream):
             except values.Malformed as error:
                 rejects.append(rejected_record(t.BRIDGES, row.day, one, error))
         self._follow(found, row, window, spawn)
-        return Whole(row, records.with_retries(bridges), rejects, identifier, project)
+        return Whole(row, records.with_retries(bridges), rejects, identifier)
 
     def _unless_stored(self, row: r.Pipeline | None) -> r.Pipeline | None:
         """What a list or a bridge says of a pipeline, where its own page has not said more of it before."""
@@ -276,7 +275,7 @@ class WholePipelines(GitLabStream):
             except Refused as refused:
                 if refused.status not in {403, 404}:
                     raise
-            return Whole(self._unless_stored(self._basic.get(identifier)), [], [], identifier, project)
+            return Whole(self._unless_stored(self._basic.get(identifier)), [], [], identifier)
 
         return UnitTask(name, run, project, (day,), identifier)
 

@@ -5,6 +5,7 @@ import datetime as dt
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -128,9 +129,10 @@ def test_days_of_which_something_is_missing_come_along_a_month_back_at_most(
     assert range_of(tick()) in {found for one in month_ago for found in ranges(began, one)}
 
 
+@pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("status", [403, 404])
 def test_what_dagster_skips_behind_a_stage_that_failed_for_one_project_is_launched(
-    copy: Copy, instance: dg.DagsterInstance, status: int, monkeypatch: pytest.MonkeyPatch
+    copy: Copy, instance: dg.DagsterInstance, status: int, monkeypatch: pytest.MonkeyPatch, *, single: bool
 ) -> None:
     monkeypatch.setenv("GITLAB_PROJECTS", "101,104,107")
     copy.sync(partitions=("2026-05-31",), logs=False, tests=False, artifacts=False)
@@ -148,7 +150,8 @@ def test_what_dagster_skips_behind_a_stage_that_failed_for_one_project_is_launch
         ) as context:
             return gitlab_later_stages(context)
 
-    first = job.execute_in_process(instance=instance, tags=days, raise_on_error=False)
+    given: dict[str, Any] = {"partition_key": "2026-06-01"} if single else {"tags": days}
+    first = job.execute_in_process(instance=instance, raise_on_error=False, **given)
     assert not first.success
     assert copy.query("SELECT * FROM jobs WHERE day = '2026-06-01'") == []
     request = sensed(first)

@@ -337,3 +337,105 @@ def test_archives_are_stored_again_where_they_are_not_in_the_directory(copy: Cop
     copy.sandbox.reset_stats()
     assert stored(first) == found
     assert "artifacts" not in copy.topics()
+
+
+def test_cases_of_a_job_that_was_erased_stay_and_nothing_counts_as_retried(copy: Copy) -> None:
+    complete(copy, **ONLY_TESTS)
+    [pipeline] = copy.query("SELECT pipeline_id FROM live_test_suites GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")[0]
+    cases = "SELECT suite_name, classname, name, status FROM live_test_cases WHERE pipeline_id = ?"
+    before = sorted(copy.query(cases, pipeline), key=repr)
+    sql = "SELECT job_id FROM artifacts WHERE pipeline_id = ? AND file_type = 'junit' ORDER BY 1"
+    erased, expired, *_ = (row[0] for row in copy.query(sql, pipeline))
+    copy.api.change("erase", job=erased, at="2026-06-02T00:00:00Z")
+    copy.api.change("touch", pipeline=pipeline)
+    complete_new(copy, **ONLY_TESTS)
+    assert sorted(copy.query(cases, pipeline), key=repr) == before
+    copy.api.change("expire", job=expired, at="2026-06-02T00:00:00Z")
+    copy.api.change("touch", pipeline=pipeline)
+    complete_new(copy, **ONLY_TESTS)
+    assert sorted(copy.query(cases, pipeline), key=repr) == before
+    assert copy.query("SELECT * FROM earlier_outcomes") == []
+
+
+def test_a_case_that_becomes_malformed_keeps_its_row_and_comes_with_a_sync_without_a_range(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(copy, **ONLY_TESTS)
+    assert copy.sync(partitions=("2026-06-02",), **ONLY_TESTS).complete
+    pipeline = copy.one("SELECT max(pipeline_id) FROM live_test_cases")
+    before = copy.query("SELECT suite, position, name FROM live_test_cases WHERE pipeline_id = ?", pipeline)
+
+    def worse(found: dict[str, Any]) -> dict[str, Any]:
+        [first, *more] = found["test_suites"]
+        cases = [{**first["test_cases"][0], "status": {"no": "text"}}, *first["test_cases"][1:]]
+        return {**found, "test_suites": [{**first, "test_cases": cases}, *more]}
+
+    spoilt(monkeypatch, "one", f"/pipelines/{pipeline}/test_report", worse)
+    report = copy.sync_all(force=True, **ONLY_TESTS)
+    assert (report.complete, report.tables["test_cases"].rejected, report.tables["test_cases"].vanished) == (
+        False,
+        1,
+        0,
+    )
+    assert copy.query("SELECT suite, position, name FROM live_test_cases WHERE pipeline_id = ?", pipeline) == before
+    assert copy.query("SELECT * FROM earlier_outcomes") == []
+    report = copy.sync(first=None, **ONLY_TESTS)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT count(*) FROM _rejects WHERE resolved_at IS NULL") == 0
+
+
+def test_rejected_bridges_come_with_a_sync_without_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with copying(tmp_path, projects=1, pipelines_per_project=8, jobs_per_pipeline=2) as copy:
+        complete(copy, **ONLY_PIPELINES)
+        [day] = copy.query("SELECT day FROM bridges LIMIT 1")[0]
+        spoilt(
+            monkeypatch,
+            "every",
+            "/bridges",
+            lambda found: ([{**one, "name": {}} for one in found[0]], found[1]),
+            times=1000,
+        )
+        assert not copy.sync(partitions=(day,), force=True, **ONLY_PIPELINES).complete
+        monkeypatch.undo()
+        monkeypatch.setenv("GITLAB_URL", copy.api.url)
+        monkeypatch.setenv("GITLAB_TOKEN", copy.sandbox.token)
+        report = copy.sync(first=None, **ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+        assert copy.one("SELECT count(*) FROM _rejects WHERE resolved_at IS NULL") == 0
+
+
+def test_a_number_that_sqlite_cannot_hold_costs_one_record_until_it_is_mended(copy: Copy) -> None:
+    pipeline = max(row[0] for row in copy.api.rows("Pipeline", ["id"]))
+    copy.api.change("update", entity="Pipeline", id=pipeline, columns={"iid": 2**63})
+    report = copy.sync_all(**ONLY_PIPELINES)
+    assert not report.complete
+    copy.api.change("update", entity="Pipeline", id=pipeline, columns={"iid": 7})
+    complete(copy, **ONLY_PIPELINES)
+    assert copy.one("SELECT iid FROM pipelines WHERE id = ?", pipeline) == 7
+
+
+def test_one_that_waits_for_long_costs_no_pages_of_those_that_are_over(copy: Copy) -> None:
+    long_ago = (dt.datetime.now(dt.UTC) - dt.timedelta(days=20)).isoformat()
+    lately = (dt.datetime.now(dt.UTC) - dt.timedelta(days=10)).isoformat()
+    copy.api.change("run", project=101, status="manual", at=long_ago)
+    copy.api.change("run", project=101, count=5, at=lately)
+    today = dt.datetime.now(dt.UTC).date()
+    report = copy.sync(first=today - dt.timedelta(days=25), **ONLY_PIPELINES)
+    assert report.complete, errors_of(report)
+    copy.sandbox.reset_stats()
+    complete_new(copy, **ONLY_PIPELINES)
+    assert "pipeline" not in copy.topics()
+
+
+def test_archives_that_are_gone_are_asked_for_once(copy: Copy, tmp_path: Path) -> None:
+    complete(copy, logs=False, tests=False)
+    [job] = copy.query("SELECT max(id) FROM archives WHERE state = 'listed'")[0]
+    copy.sandbox.configure(faults=[f"404@job {job} artifacts"])
+    limits = {"artifact_directory": str(tmp_path / "kept")}
+    complete(copy, logs=False, tests=False, limits=limits)
+    assert copy.query("SELECT id, state, gone_at IS NOT NULL FROM archives WHERE gone_at IS NOT NULL") == [
+        (job, "listed", 1)
+    ]
+    copy.sandbox.reset_stats()
+    complete(copy, logs=False, tests=False, limits=limits)
+    assert "artifacts" not in copy.topics()
