@@ -75,6 +75,13 @@ class Connections(HTTPAdapter):
             timeout=self._timeout,
         )
 
+    def close(self) -> None:
+        """Close the connections that nobody uses just now; those in use are closed when they are given back."""
+        for route in self._routes.values():
+            if route.pool is not None:
+                route.pool.close()  # urllib3's manager lets go of its pools and leaves the closing to the garbage collector
+        super().close()
+
     def _pool(self, request: requests.PreparedRequest, route: Route) -> HTTPConnectionPool:
         found = self.get_connection_with_tls_context(request, route.verify, proxies=route.proxies, cert=route.cert)
         pool = cast("HTTPConnectionPool", found)

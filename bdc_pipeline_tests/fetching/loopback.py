@@ -70,6 +70,12 @@ class Server:
         self._threads = [threading.Thread(target=self._accept, name="loopback-accept", daemon=True)]
         self._threads[0].start()
 
+    @property
+    def open_now(self) -> int:
+        """Connections that nobody has closed."""
+        with self._lock:
+            return len(self._open)
+
     def close(self) -> None:
         self._gone.set()
         with suppress(OSError):

@@ -421,6 +421,16 @@ def test_of_an_error_the_status_counts_however_much_it_has_to_say(serve: Serve, 
         assert (raised.value.status, raised.value.said, type(raised.value)) == (404, "", Refused)
 
 
+def test_a_session_that_is_closed_leaves_no_connection_open(serve: Serve):
+    server = serve(reply())
+    session = session_for(server)
+    session.fetch("GET", "/", parse=content)
+    assert server.open_now == 1
+    session.close()
+    until(lambda: server.open_now == 0, "the connection is still open")
+    assert session is not None  # it was not the garbage collector
+
+
 def test_an_error_says_how_the_answer_begins(serve: Serve):
     server = serve(reply(b'{"message":\n "404 Job Not Found"}', 404))
     with session_for(server) as session, pytest.raises(Refused) as raised:
