@@ -45,7 +45,7 @@ def covered(
 ) -> Covered:
     """Reads what a file has: of the projects that are named, or of all, and in the tables that are asked for."""
     projects, _ = chosen_projects(connection, wanted)
-    states = ledger.partition_states(connection, t.PIPELINES)
+    states = {day: state for day, state in ledger.partition_states(connection, t.PIPELINES).items() if day}
     reached = days_reached(connection, projects)
     return Covered(
         states,

@@ -223,6 +223,8 @@ class PipelinesStream(WholePipelines):
             self._came.update(listed.ids)
         if listed.same:
             yield Same(t.PIPELINES, listed.same)
+        if any(reject.partition is None for reject in listed.rejects):
+            self._failed_projects.add(one.window.project_id)  # which day to list again is not known, so all are
         yield from listed.rejects
 
     def _take_whole(self, whole: Whole) -> Iterator[Event]:
@@ -379,9 +381,11 @@ class PipelinesStream(WholePipelines):
 
 
 def _readable_day(record: Any) -> str | None:
-    """The day of a record that cannot become a row, where its time of change can be read."""
+    """The day of a record that cannot become a row, where that can be read."""
     try:
-        found = values.moment(record, "updated_at") if isinstance(record, dict) else None
+        moments = (
+            [values.moment(record, key) for key in ("updated_at", "created_at")] if isinstance(record, dict) else []
+        )
     except values.Malformed:
         return None
-    return found[:10] if found else None
+    return next((found[:10] for found in moments if found), None)

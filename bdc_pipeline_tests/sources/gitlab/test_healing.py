@@ -439,3 +439,24 @@ def test_archives_that_are_gone_are_asked_for_once(copy: Copy, tmp_path: Path) -
     copy.sandbox.reset_stats()
     complete(copy, logs=False, tests=False, limits=limits)
     assert "artifacts" not in copy.topics()
+
+
+def test_a_record_of_a_list_whose_day_cannot_be_read_is_told_and_heals(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[int] = []
+
+    def worse(found: Page) -> Page:
+        [first, *more] = found.rows
+        lost.append(first["id"])
+        return Page([{"id": first["id"], "updated_at": []}, *more], found.next, found.total, found.pages, found.at)
+
+    spoilt(monkeypatch, "page", "/pipelines", worse)
+    report = copy.sync_all(**ONLY_PIPELINES)
+    assert (report.complete, report.tables["pipelines"].rejected) == (False, 1)
+    assert copy.query("SELECT 1 FROM pipelines WHERE id = ?", *lost) == []
+    assert copy.sync(partitions=("2026-06-02",), **ONLY_PIPELINES).complete
+    report = copy.sync(first=None, **ONLY_PIPELINES)
+    assert report.complete, errors_of(report)
+    assert copy.stored("pipelines", "id") == copy.served_lately("Pipeline", "id")
+    assert copy.one("SELECT count(*) FROM _rejects WHERE resolved_at IS NULL") == 0
