@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
+from weakref import WeakSet
 
 import msgspec
 
@@ -30,6 +31,10 @@ SMALL = 8 * 1024 * 1024
 _NEXT = re.compile(r'<([^>]*)>\s*(?:;[^,<]*?)?;\s*rel\s*=\s*"?next"?(?=\s*(?:[;,]|$))', re.IGNORECASE)
 _OWN_WORDS = ("{", "<?xml", "<Error")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+_LINKED: WeakSet[ApiSession] = WeakSet()
+"""The sessions that have had an answer with a `Link`. Lists by offset have one on every page, to their first and last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,11 @@ class GitLabClient:
         if self._spent is not None:
             return self._spent
         return effort_of(self.session) - self._before
+
+    @property
+    def links_come(self) -> bool:
+        """Whether an answer of this session has had a `Link`: no proxy takes them away, and where none is, nothing follows."""
+        return self.session in _LINKED
 
     # -- JSON --------------------------------------------------------------------------------------------------
 
@@ -212,6 +222,8 @@ class GitLabClient:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadAnswer(f"a list was expected, not {answer.text_start(80)!r}") from None
         headers = answer.headers
+        if headers.get("Link"):
+            _LINKED.add(self.session)
         following = self._following(headers, address) if rows else None
         total, pages = (_count(headers.get(name)) for name in ("X-Total", "X-Total-Pages"))
         return Page(rows, following, total, pages, self.session.server_time or dt.datetime.now(dt.UTC))

@@ -133,8 +133,8 @@ class JobsStream(GitLabStream):
                 self._by_pipeline(walk, spawn)
                 return []
             is_behind = _behind(page.rows)
-            # a proxy may have taken the link of a full page away, so what such an end has not passed is asked for by itself
-            over = page.next is None and len(page.rows) < PAGE_SIZE
+            # where a proxy may have taken the link of a full page away, what such an end has not passed is asked for by itself
+            over = page.next is None and (len(page.rows) < PAGE_SIZE or self.client.links_come)
             done = [unit for unit in walk.units.values() if over or is_behind(unit)]
             brought = [one for unit in done for one in self._walked(walk, unit, spawn)]
             if page.next is None:
