@@ -126,7 +126,8 @@ def test_a_pipeline_deleted_while_pages_are_read_hides_no_other(
 
         def deleting(client: GitLabClient, path: str, params: Any = None) -> Page:
             page = read(client, path, params)
-            if path.endswith("/pipelines") and next(once, False):
+            # the list of child pipelines, which may come first, has none
+            if path.endswith("/pipelines") and page.rows and next(once, False):
                 copy.api.change("delete", pipeline=page.rows[0]["id"])
             return page
 
