@@ -16,8 +16,9 @@ from bdc_pipeline.sources.gitlab import rows as r
 from bdc_pipeline.sources.gitlab import tables as t
 from bdc_pipeline.sources.gitlab.caps import Caps
 from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, GitLabClient, identity, is_gone
-from bdc_pipeline.sources.gitlab.fetch import GitLabStream, UnitTask, rejected_record
+from bdc_pipeline.sources.gitlab.fetch import UnitTask, rejected_record
 from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
+from bdc_pipeline.sources.gitlab.units import UnitsStream
 from bdc_pipeline.warehouse.stored_rows import StoredRows
 from bdc_pipeline.warehouse.stream import Event, Reject, Rows
 
@@ -44,7 +45,7 @@ class _OfPipeline:
     total: int | None
 
 
-class JobsStream(GitLabStream):
+class JobsStream(UnitsStream):
     """Fetches the jobs of pipelines, and with them what artifacts they have.
 
     Args:
@@ -66,19 +67,7 @@ class JobsStream(GitLabStream):
         stop: Stop,
         caps: Caps | None = None,
     ) -> None:
-        super().__init__(
-            client,
-            t.OF_JOBS,
-            plan.days,
-            plan.names,
-            workers=workers,
-            stop=stop,
-            limited=plan.limited,
-            open_days=plan.open_days,
-            left_days=plan.left_days,
-            caps=caps,
-        )
-        self.plan = plan
+        super().__init__(client, t.OF_JOBS, plan, workers=workers, stop=stop, caps=caps)
         self._stored = stored
 
     def work(self) -> Iterator[Event]:
@@ -95,7 +84,7 @@ class JobsStream(GitLabStream):
             # behind what many requests would have cost, the rest is asked for by pipeline
             walk.most = max(2, len(walk.units) // 2)
         # chains first: each of their pages waits for the one before
-        yield from self.round([*(self._walk(walk, None) for walk in walks.values()), *tasks])
+        yield from self.round([*(self._walk(walk, None) for walk in walks.values()), *self.in_turn(tasks)])
 
     # -- by pipeline -------------------------------------------------------------------------------------------
 

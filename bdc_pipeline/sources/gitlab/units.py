@@ -1,8 +1,8 @@
-"""What the stages behind the jobs have in common: units that a plan names, each fetched by a request or two."""
+"""What the stages behind the pipelines have in common: units that a plan names, each fetched by a request or two."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bdc_pipeline.fetching.answers import Refused
@@ -46,18 +46,19 @@ class UnitsStream(GitLabStream):
             left_days=plan.left_days,
             caps=caps,
         )
-        self.plan = plan
+        self.plan, self.units = plan, len(plan.units)
         self._readable: set[int] = set()
 
     def work(self) -> Iterator[Event]:
         """All units."""
-        self.units = len(self.plan.units)
         self.count(self.tables[0], self.units)
         for table in self.tables[1:]:
             self.count(table, None if self.plan.units else 0)
-        tasks = [self._task(unit) for unit in self.plan.units]
-        # those that failed last time at the end, lest they keep others from being tried each time
-        yield from self.round(sorted(tasks, key=lambda task: task.name in self.plan.failed))
+        yield from self.round(self.in_turn(self._task(unit) for unit in self.plan.units))
+
+    def in_turn(self, tasks: Iterable[UnitTask]) -> list[UnitTask]:
+        """Tasks with those that failed last time at the end, lest they keep others from being tried each time."""
+        return sorted(tasks, key=lambda task: task.name in self.plan.failed)
 
     def _task(self, unit: Unit) -> UnitTask:
         def run(_: Spawn[Any]) -> Any:
