@@ -35,6 +35,7 @@ class PipelinesPlan:
         force: fetch again what is stored as it is listed.
         unlisted: the list of projects is not all there.
         left_days: those on which projects were never listed that are not asked for this time.
+        rejected: pipelines of which a record is rejected: fetched again whatever is stored, since only that closes the reject.
     """
 
     days: tuple[str, ...]
@@ -49,6 +50,7 @@ class PipelinesPlan:
     force: bool = False
     unlisted: bool = False
     left_days: tuple[str, ...] = ()
+    rejected: frozenset[int] = frozenset()
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -159,6 +161,7 @@ def plan_pipelines(
         force,
         unlisted=not wanted and (state is None or not state.complete),
         left_days=_lacking(connection, projects, others, asked.days),
+        rejected=_rejected(connection),
     )
 
 
@@ -181,6 +184,11 @@ def days_reached(connection: sqlite3.Connection, projects: Iterable[int]) -> dic
     )
     settled = f"T{dt.datetime.min.replace(tzinfo=dt.UTC) + SETTLING:%H:%M:%S}"
     return dict(connection.execute(sql, (msgspec.json.encode(sorted(projects)).decode(), settled)).fetchall())
+
+
+def _rejected(connection: sqlite3.Connection) -> frozenset[int]:
+    sql = "SELECT record_key FROM _rejects WHERE table_name = 'pipelines' AND resolved_at IS NULL"
+    return frozenset(int(key) for (key,) in connection.execute(sql) if str(key).isdecimal())
 
 
 def with_open_rejects(connection: sqlite3.Connection, days: Sequence[str]) -> frozenset[str]:

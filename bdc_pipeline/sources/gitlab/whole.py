@@ -88,6 +88,7 @@ class WholePipelines(GitLabStream):
         held = self.plan.held.get(row.id)
         return (
             not self.plan.force
+            and row.id not in self.plan.rejected
             and held is not None
             and held.detailed
             and (held.updated_at, held.status) == (row.updated_at, row.status)

@@ -151,6 +151,25 @@ def test_what_was_rejected_is_asked_for_again_and_its_reject_closed(
         assert "pipeline" not in copy.topics()
 
 
+def test_a_child_that_a_list_spoils_and_a_bridge_brings_closes_its_reject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, once = GitLabClient.page, iter([True])
+
+    def answer(client: GitLabClient, path: str, params: Any = None) -> Page:
+        found = page(client, path, params)
+        if (params or {}).get("source") == "parent_pipeline" and found.rows and next(once, False):
+            [first, *more] = found.rows
+            return Page([{**first, "sha": {}}, *more], found.next, found.total, found.pages, found.at)
+        return found
+
+    with copying(tmp_path, projects=1, pipelines_per_project=8, jobs_per_pipeline=2) as copy:
+        monkeypatch.setattr(GitLabClient, "page", answer)
+        assert copy.sync_all(**ONLY_PIPELINES).tables["pipelines"].rejected == 1
+        complete(copy, **ONLY_PIPELINES)
+        assert copy.one("SELECT count(*) FROM _rejects WHERE resolved_at IS NULL") == 0
+
+
 def test_force_fetches_pages_and_bridges_again(tmp_path: Path) -> None:
     with copying(tmp_path, projects=1, pipelines_per_project=8, jobs_per_pipeline=2) as copy:
         complete(copy, **ONLY_PIPELINES)
