@@ -134,9 +134,13 @@ class Tour:
         return found
 
     def runs(self) -> list[dict[str, Any]]:
-        """All runs, the newest first, their tags as a mapping."""
+        """The runs that were asked for, the newest first, their tags as a mapping.
+
+        Those of schedules are left out: the daily backup is on whenever the UI is, and its time may come during a walk.
+        """
         found = self.ui.ask(RUNS)["runsOrError"]["results"]
-        return [{**one, "tags": {tag["key"]: tag["value"] for tag in one["tags"]}} for one in found]
+        runs = [{**one, "tags": {tag["key"]: tag["value"] for tag in one["tags"]}} for one in found]
+        return [one for one in runs if "dagster/schedule_name" not in one["tags"]]
 
     # -- freshness -------------------------------------------------------------------------------------------
 
