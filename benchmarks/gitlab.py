@@ -64,7 +64,7 @@ def stages(sandbox: Sandbox, database: Path, days: list[str], workers: int) -> I
         (
             "pipelines",
             lambda c: planning.plan_pipelines(c, [], Asked(days, dt.datetime.now(dt.UTC)), force=False, limit=None),
-            lambda client, plan, n, s: PipelinesStream(client, plan, workers=n, stop=s),
+            lambda client, plan, n, s: PipelinesStream(client, plan, stored=stored, workers=n, stop=s),
         ),
         (
             "jobs",

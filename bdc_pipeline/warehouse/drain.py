@@ -34,10 +34,12 @@ from bdc_pipeline.warehouse.stream import (
     Known,
     Missing,
     Pause,
+    Plain,
     Reject,
     Rows,
     Same,
     Stream,
+    Together,
     Unchanged,
 )
 from bdc_pipeline.warehouse.table import Table
@@ -126,7 +128,7 @@ class _Drain:
         self.vanishing = Vanishing(self.account)
         self.completeness = Completeness(self.account, self.vanishing)
         self.failed_to_write = False
-        self._events: list[Event] = []
+        self._events: list[Plain | Unchanged] = []
         self._pending = self._pending_bytes = 0
         self._interval = options.commit_interval if options.commit_interval is not None else ROWS
         self._repeats: Counter[tuple[str, tuple[int | str, ...]]] = Counter()
@@ -155,8 +157,10 @@ class _Drain:
                 self.commit()
             case Pause():
                 self._pause()
+            case Together():
+                self._gather(event.events)
             case _:
-                self._gather(event)
+                self._gather([event])
 
     def _pause(self) -> None:
         """Writes while nothing comes, into the file itself too."""
@@ -166,11 +170,13 @@ class _Drain:
             self.store.checkpoint()
             self._checkpointed = time.monotonic()
 
-    def _gather(self, event: Event) -> None:
-        self._events.append(event)
-        if isinstance(event, Rows):
-            self._pending += len(event.rows)
-            self._pending_bytes += event.size
+    def _gather(self, events: Sequence[Plain]) -> None:
+        """Takes events that belong together; between them nothing is committed."""
+        self._events += events
+        for event in events:
+            if isinstance(event, Rows):
+                self._pending += len(event.rows)
+                self._pending_bytes += event.size
         most = self.options.commit_bytes
         full = self._pending >= self._interval or (most is not None and self._pending_bytes >= most)
         if full or time.monotonic() - self._committed >= self.options.commit_seconds:
@@ -204,7 +210,7 @@ class _Drain:
         rows = sum(self.result.counts[table.name].fetched for table in counted)
         self.on_progress(Progress(rows, expected, self.stream.effort(), time.monotonic() - self._began))
 
-    def _apply(self, event: Event, counts: dict[str, TableCounts]) -> None:
+    def _apply(self, event: Plain | Unchanged, counts: dict[str, TableCounts]) -> None:
         match event:
             case Rows():
                 self._write(event, counts[event.table.name])
@@ -306,9 +312,9 @@ class _Drain:
         return facts
 
 
-def _merged(events: Sequence[Event]) -> list[Event]:
+def _merged(events: Sequence[Plain | Unchanged]) -> list[Plain | Unchanged]:
     """Neighbouring rows of one table as one event: fewer, longer `executemany` calls."""
-    merged: list[Event] = []
+    merged: list[Plain | Unchanged] = []
     waiting: dict[str, list[Rows]] = {}
 
     def flush() -> None:

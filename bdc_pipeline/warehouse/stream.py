@@ -162,7 +162,20 @@ class Pause:
     """Nothing comes just now: a good moment to write what has gathered."""
 
 
-Event = Rows | Same | Reject | Checked | Missing | Compare | Known | Unchanged | Erase | Pause
+Plain = Rows | Same | Reject | Checked | Missing | Erase
+"""What is written, and asks nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Events that are committed in one transaction. For a table whose rows say that what belongs to them was fetched: were such
+    a row stored, and the process killed before the rest was, nothing would ask for the rest again.
+    """
+
+    events: Sequence[Plain]
+
+
+Event = Plain | Together | Compare | Known | Unchanged | Pause
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from bdc_pipeline.warehouse import ledger
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions, Progress, drain
 from bdc_pipeline.warehouse.ledger import Failure, SyncReport, TableCounts
 from bdc_pipeline.warehouse.store import Store
-from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Pause, Rows
+from bdc_pipeline.warehouse.stream import Compare, Effort, Erase, Event, Pause, Rows, Together
 from bdc_pipeline_tests.processes import COMMAND_SECONDS, killed_at_last, line_of
 from bdc_pipeline_tests.warehouse import drain_child
 from bdc_pipeline_tests.warehouse.shop import (
@@ -184,6 +184,12 @@ def test_a_second_connection_sees_the_file_change_once_a_transaction(shop: Shop)
         drain(stream, shop.path, "run", DrainOptions(commit_interval=3, commit_seconds=1e9))
     start = versions[0]
     assert [version - start for version in versions] == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_events_that_belong_together_are_one_transaction(shop: Shop) -> None:
+    together = Together([items(1), rejected(2), items(5, 6)])
+    assert commits(shop, items(3), together, items(4), commit_interval=1) == [1, 4, 5, 5]
+    assert commits(shop, items(7), Together([]), Together([items(8), items(9)]), commit_seconds=0) == [6, 8, 8]
 
 
 def test_progress_tells_rows_and_effort(shop: Shop) -> None:

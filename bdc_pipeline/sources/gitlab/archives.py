@@ -25,7 +25,7 @@ from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.units import Forbidden, UnitsStream
 from bdc_pipeline.sources.gitlab.zip_directory import TAIL, Damaged, Directory, Entry, find_directory, read_entries
 from bdc_pipeline.warehouse.stored_rows import StoredRows
-from bdc_pipeline.warehouse.stream import Event, Rows, Same
+from bdc_pipeline.warehouse.stream import Plain, Rows, Same
 
 
 class ArchivesStream(UnitsStream):
@@ -62,7 +62,7 @@ class ArchivesStream(UnitsStream):
         self._stored, self._most, self._directory, self._now = stored, most_bytes, directory, now
         self._large = threading.Semaphore(2)
 
-    def fetch(self, unit: Unit) -> Iterable[Event]:
+    def fetch(self, unit: Unit) -> Iterable[Plain]:
         """An archive's listing, or why there is none."""
         guard = self._large if (unit.size or 0) > SMALL else contextlib.nullcontext()
         with guard:
@@ -77,12 +77,12 @@ class ArchivesStream(UnitsStream):
                     raise
                 return self._kept(unit) if unit.stored else _unless_listed(unit, "gone")
 
-    def _kept(self, unit: Unit) -> list[Event]:
+    def _kept(self, unit: Unit) -> list[Plain]:
         """The stored listing, marked: GitLab has the archive no more."""
         row: r.Archive = self._stored.one(t.ARCHIVES, unit.id)
         return [Rows(t.ARCHIVES, [msgspec.structs.replace(row, gone_at=row.gone_at or self._now, day=unit.day)])]
 
-    def _listing(self, unit: Unit) -> list[Event]:
+    def _listing(self, unit: Unit) -> list[Plain]:
         stored_path = None
         try:
             if self._directory is not None and (unit.size or 0) <= self._most:
@@ -157,7 +157,7 @@ def _read(end: Bytes, place: Directory) -> list[Entry]:
     return read_entries(end.content[begin : begin + place.size], place)
 
 
-def _unless_listed(unit: Unit, state: str) -> list[Event]:
+def _unless_listed(unit: Unit, state: str) -> list[Plain]:
     """A row that says why there is no listing, unless one is stored from before: that one stays."""
     return [Same(t.ARCHIVES, 1)] if unit.stored else [Rows(t.ARCHIVES, [_row(unit, state)])]
 

@@ -194,13 +194,16 @@ def plan_pipelines(
 
 
 @dg.op(out=outs(t.OF_PIPELINES), description="Fetches pipelines, their bridges and what these have started", pool=POOL)
-def fetch_pipelines(gitlab: GitLabResource, plan: PipelinesPlan) -> Iterator[dg.Output[Any]]:
+def fetch_pipelines(
+    gitlab: GitLabResource, sqlite_io_manager: dg.ResourceParam[SQLiteIOManager], plan: PipelinesPlan
+) -> Iterator[dg.Output[Any]]:
     """One stream fills all tables."""
+    stored = StoredRows(sqlite_io_manager.path("gitlab"))
     yield from _fetched(
         gitlab,
         t.OF_PIPELINES,
         lambda client, stop: PipelinesStream(
-            client, plan, workers=gitlab.threads, stop=stop, caps=gitlab.caps[0], graphql=gitlab.graphql
+            client, plan, stored=stored, workers=gitlab.threads, stop=stop, caps=gitlab.caps[0], graphql=gitlab.graphql
         ),
     )
 

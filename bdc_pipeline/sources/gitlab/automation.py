@@ -32,6 +32,7 @@ from bdc_pipeline.sources.gitlab.assets import (
 )
 from bdc_pipeline.sources.gitlab.client import GitLabClient, by_hundreds
 from bdc_pipeline.sources.gitlab.days import FIRST_DAYS, covered, first_open
+from bdc_pipeline.sources.gitlab.plan import having_pipelines
 from bdc_pipeline.sources.gitlab.windows import text_of
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline.warehouse.store import Store
@@ -79,22 +80,26 @@ def is_overdue(listed: Mapping[int, str | None], now: dt.datetime) -> bool:
     return last is None or last < text_of(now - AT_LEAST_EVERY)
 
 
-def has_changed(client: GitLabClient, listed: Mapping[int, str | None], now: dt.datetime) -> bool:
-    """Whether a project has had a pipeline change since it was listed; yes where GraphQL is no help: the lists then tell.
+def has_changed(
+    client: GitLabClient, listed: Mapping[int, str | None], having: Collection[int], now: dt.datetime
+) -> bool:
+    """Whether a project has had a pipeline change since it was listed; yes where GraphQL is no help: the lists then tell. `having`
+    are the projects that have pipelines.
 
     Raises:
         FetchError: no answer came.
     """
     day_ago = text_of(now - dt.timedelta(days=1))
     for numbers in by_hundreds(sorted(listed)):
-        changed = client.changed_since({number: listed[number] or day_ago for number in numbers})
+        changed = client.changed_since({number: listed[number] or day_ago for number in numbers}, having)
         if changed is None or changed:
             return True
     return False
 
 
-def _listed(files: SQLiteIOManager, today: dt.date) -> tuple[dict[int, str | None], dt.date | None]:
-    """When each stored project was last listed (UTC text), and the first day of which something is missing."""
+def _listed(files: SQLiteIOManager, today: dt.date) -> tuple[dict[int, str | None], frozenset[int], dt.date | None]:
+    """When each stored project was last listed (UTC text), which of them have pipelines, and the first day of which something is
+    missing."""
     sql = (
         "SELECT p.id, (SELECT max(listed_at) FROM project_days d WHERE d.project_id = p.id) "
         "FROM projects p WHERE p.vanished_at IS NULL AND coalesce(p.has_ci, 1) ORDER BY p.id"
@@ -102,7 +107,8 @@ def _listed(files: SQLiteIOManager, today: dt.date) -> tuple[dict[int, str | Non
     with Store(files.path("gitlab"), t.SCHEMA) as store:
         file = covered(store.connection, settings.gitlab().projects)
         listed = {int(number): at for number, at in store.connection.execute(sql)}
-    return listed, first_open(file, today) if file.pipelines else None
+        having = having_pipelines(store.connection)
+    return listed, having, first_open(file, today) if file.pipelines else None
 
 
 @dg.sensor(
@@ -124,12 +130,12 @@ def gitlab_activity(
     if ago := failed_lately(context.instance, (CHANGES.job,), now, AFTER_FAILURE):
         waited, pause = ago.total_seconds() / 60, AFTER_FAILURE.total_seconds() / 60
         return dg.SkipReason(f"The last run failed {waited:.0f} minutes ago; it is tried again after {pause:.0f}.")
-    listed, missing = _listed(sqlite_io_manager, now.date())
+    listed, having, missing = _listed(sqlite_io_manager, now.date())
     if not listed:
         return dg.SkipReason("No project is stored: materialize gitlab/projects first.")
     if not is_overdue(listed, now):
         with closing(gitlab.client(Stop())) as client:
-            if not has_changed(client, listed, now):
+            if not has_changed(client, listed, having, now):
                 return dg.SkipReason(
                     f"None of {len(listed)} projects has had a pipeline change since it was last listed."
                 )

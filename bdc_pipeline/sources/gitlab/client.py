@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 from weakref import WeakSet
 
 import msgspec
@@ -32,6 +32,9 @@ _NEXT = re.compile(r'<([^>]*)>\s*(?:;[^,<]*?)?;\s*rel\s*=\s*"?next"?(?=\s*(?:[;,
 _OWN_WORDS = ("{", "<?xml", "<Error")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
+
+_OF_PAGES = ("Link", "X-Next-Page", "X-Total")
+"""What every page of a list by offset comes with, or two of them where GitLab does not count."""
 
 _LINKED: WeakSet[ApiSession] = WeakSet()
 """The sessions that have had an answer with a `Link`. Lists by offset have one on every page, to their first and last."""
@@ -55,6 +58,28 @@ class Bytes:
     content: bytes | bytearray
     start: int
     total: int
+
+
+class Chain:
+    """Pages that were followed by their links; `path` is the list's, for messages. A link that leads back would never end."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._links: set[str | None] = set()
+        self._came: set[Any] = set()
+
+    def link_of(self, page: Page) -> str:
+        """The link to the page behind one.
+
+        Raises:
+            BadAnswer: it was followed before, or the page brings nothing that an earlier one has not brought.
+        """
+        brought = {identity(row) for row in page.rows}
+        if page.next is None or page.next in self._links or brought <= self._came:
+            raise BadAnswer(f"the links to the next pages of {self._path} lead in a circle.")
+        self._links.add(page.next)
+        self._came |= brought
+        return page.next
 
 
 class GitLabClient:
@@ -108,7 +133,20 @@ class GitLabClient:
             FetchError: it did not come.
         """
         address = self._address(path)
-        return self.session.fetch("GET", address, params=params, parse=lambda answer: self._read_page(answer, address))
+        asked = f"{address}?{urlencode(params)}" if params else address
+        return self.session.fetch("GET", address, params=params, parse=lambda answer: self._read_page(answer, asked))
+
+    def pages(self, path: str, params: Mapping[str, Any]) -> Iterator[Page]:
+        """A list's pages, each by the link of the one before.
+
+        Raises:
+            FetchError: one did not come, or the links lead in a circle.
+        """
+        page, chain = self.page(path, params), Chain(path)
+        yield page
+        while page.next is not None:
+            page = self.page(chain.link_of(page))
+            yield page
 
     def every(self, path: str, params: Mapping[str, Any]) -> tuple[list[Any], int | None]:
         """All rows of a short list, page after page, and how many GitLab counts.
@@ -117,10 +155,8 @@ class GitLabClient:
             FetchError: a page did not come, or there are fewer rows than GitLab counts, three times.
         """
         for _ in range(3):
-            page = self.page(path, {**params, "per_page": PAGE_SIZE})
-            rows, total = list(page.rows), page.total
-            while page.next is not None:
-                page = self.page(page.next)
+            rows, total = list[Any](), None
+            for page in self.pages(path, {**params, "per_page": PAGE_SIZE}):
                 rows += page.rows
                 # the larger of two counts: a page that says that there is nothing is none to be believed
                 total = page.total if total is None else max(total, page.total or 0)
@@ -144,14 +180,16 @@ class GitLabClient:
         """
         return self.one(f"projects/{quote(name, safe='')}")
 
-    def changed_since(self, since: Mapping[int, str]) -> set[int] | None:
+    def changed_since(self, since: Mapping[int, str], having: Collection[int]) -> set[int] | None:
         """Which of some projects have had a pipeline change, by GraphQL; at most 100 projects.
 
-        A project that is not in the answer counts as changed: its list then says why. None where GraphQL is no help: off, refused,
-        or over its limit of complexity.
+        A project that is not in the answer counts as changed: its list then says why. So does one that shows no pipeline at all though
+        it has some: to a token that may not read a project's CI, GitLab's `PipelinesFinder` says that there are none. None where
+        GraphQL is no help: off, refused, or over its limit of complexity.
 
         Args:
             since: by project, from when on (UTC). GraphQL is asked about the earliest of them.
+            having: the projects that have pipelines.
 
         Raises:
             FetchError: no answer came.
@@ -162,7 +200,7 @@ class GitLabClient:
             found = self.session.fetch("POST", "/api/graphql", json=body, parse=_read_object, attempts=2)
         except (Refused, BadAnswer):
             return None
-        return _changed(found, since)
+        return _changed(found, since, having)
 
     # -- bytes -------------------------------------------------------------------------------------------------
 
@@ -224,19 +262,21 @@ class GitLabClient:
         headers = answer.headers
         if headers.get("Link"):
             _LINKED.add(self.session)
-        following = self._following(headers, address) if rows else None
+        following = self._following(headers, address, is_full=len(rows) >= PAGE_SIZE) if rows else None
         total, pages = (_count(headers.get(name)) for name in ("X-Total", "X-Total-Pages"))
         return Page(rows, following, total, pages, self.session.server_time or dt.datetime.now(dt.UTC))
 
-    def _following(self, headers: Mapping[str, str], address: str) -> str | None:
-        """The address of the next page. A link may be relative; a proxy may have taken it away, which must not pass for the end."""
+    def _following(self, headers: Mapping[str, str], address: str, *, is_full: bool) -> str | None:
+        """The address of the next page. A link may be relative; a gateway that lets known headers alone through may have taken it away,
+        or all that a page of a list by offset comes with, which must not pass for the end.
+        """
         link = next_link(headers.get("Link", ""))
         if link is None:
-            if number := headers.get("X-Next-Page", "").strip():
-                raise BadAnswer(f"it says that page {number} follows, without a link to it: does a proxy take it away?")
-            return None
+            is_told = any(headers.get(name) is not None for name in _OF_PAGES)
+            follows = headers.get("X-Next-Page", "").strip() if is_told else is_full
+            return self._page_after(address) if follows else None
         try:
-            following = urljoin(address if "://" in address else f"{self.session.base_url}{address}", link)
+            following = urljoin(self._whole_address(address), link)
             if origin_of(following) == origin_of(self.session.base_url):
                 return following
         except ValueError:
@@ -247,6 +287,18 @@ class GitLabClient:
         if not below_api:
             raise BadAnswer(f"the link to the next page leads to {urlsplit(following).netloc}, which is another host")
         return f"{self.session.base_url}/api/v4/{rest}"
+
+    def _page_after(self, address: str) -> str | None:
+        """The address of the page behind one of a list by offset, by its number. None for a list by keyset, which needs its link."""
+        parts = urlsplit(self._whole_address(address))
+        query = dict(parse_qsl(parts.query))
+        if query.get("pagination") == "keyset":
+            return None
+        number = _count(query.get("page")) or 1
+        return urlunsplit(parts._replace(query=urlencode(query | {"page": str(number + 1)})))
+
+    def _whole_address(self, address: str) -> str:
+        return address if "://" in address else f"{self.session.base_url}{address}"
 
 
 def next_link(header: str) -> str | None:
@@ -261,19 +313,22 @@ _DISCOVERY = """query ($ids: [ID!], $since: Time, $n: Int) {
     id
     own: pipelines(updatedAfter: $since, first: 1) { nodes { id } }
     children: pipelines(updatedAfter: $since, source: "parent_pipeline", first: 1) { nodes { id } }
+    ever: pipelines(first: 1) { nodes { id } }
   } }
 }"""
 
 
-def _changed(found: Mapping[str, Any], since: Iterable[int]) -> set[int] | None:
+def _changed(found: Mapping[str, Any], since: Iterable[int], having: Collection[int]) -> set[int] | None:
     if found.get("errors"):
         return None
     changed = set(since)
     try:
         for node in found["data"]["projects"]["nodes"]:
-            lists = [value for key, value in node.items() if key != "id"]
-            if lists and all(one is not None and one["nodes"] == [] for one in lists):
-                changed.discard(int(node["id"].rpartition("/")[2]))
+            project = int(node["id"].rpartition("/")[2])
+            lists = [node["own"], node["children"]]
+            is_shown = project not in having or (node["ever"] is not None and node["ever"]["nodes"] != [])
+            if is_shown and all(one is not None and one["nodes"] == [] for one in lists):
+                changed.discard(project)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return changed

@@ -18,7 +18,7 @@ from bdc_pipeline.sources.gitlab.caps import Caps, Turns
 from bdc_pipeline.sources.gitlab.client import GitLabClient, is_of_project
 from bdc_pipeline.sources.gitlab.values import raw_of, readable_key
 from bdc_pipeline.warehouse.drain import Drained, DrainOptions
-from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Pause, Reject
+from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Missing, Pause, Plain, Reject, Together
 from bdc_pipeline.warehouse.table import Table
 
 COMMIT_SECONDS = 0.5
@@ -119,17 +119,19 @@ class GitLabStream:
         """What a stage fetches: rounds of units."""
         raise NotImplementedError
 
-    def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
+    def take(self, task: UnitTask, value: Any) -> Iterable[Plain]:
         """What a unit brought, in the thread that writes; usually the events themselves."""
         del task
-        return cast("Iterable[Event]", value)
+        return cast("Iterable[Plain]", value)
 
-    def idle(self) -> Iterable[Event]:
+    def idle(self) -> Iterable[Plain]:
         """What a stage does while nothing arrives: what it has put off."""
         return ()
 
     def round(self, tasks: Iterable[UnitTask]) -> Iterator[Event]:
-        """Runs units, all slots busy, and yields what they bring."""
+        """Runs units, all slots busy, and yields what they bring: of each unit all or nothing is stored, since one of its rows says
+        that it need not be fetched again.
+        """
         pool = Pool(
             self._workers,
             stop=self._stop,
@@ -150,7 +152,7 @@ class GitLabStream:
                 turns.ended(task)
                 match outcome:
                     case Done(value=value):
-                        yield from self.take(task, value)
+                        yield Together(tuple(self.take(task, value)))
                     case Failed(error=error):
                         yield from self.failed(task, error)
                     case NotTried(reason=reason):
@@ -161,7 +163,7 @@ class GitLabStream:
         """Whether the run was asked to stop."""
         return self._stop.is_set()
 
-    def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
+    def failed(self, task: UnitTask, error: Exception) -> Iterable[Plain]:
         """Notes a unit that failed; one whose project was refused is told as the project's failure."""
         if isinstance(error, ProjectRefused) or is_of_project(error):
             cause = self._refused.get(task.project_id, error)
@@ -170,7 +172,7 @@ class GitLabStream:
             self.problem(task.name, str(error) or type(error).__name__, task.days)
         return ()
 
-    def not_tried(self, task: UnitTask, reason: str) -> Iterable[Event]:
+    def not_tried(self, task: UnitTask, reason: str) -> Iterable[Plain]:
         """Notes a unit that was not asked for, or not awaited."""
         left = self._untried.setdefault(reason, _Untried())
         left.count += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from bdc_pipeline.fetching.answers import BadAnswer, Refused
+from bdc_pipeline.fetching.answers import BadAnswer, Refused, TimedOut
 from bdc_pipeline.fetching.pool import Spawn, Stop
 from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
@@ -20,7 +20,7 @@ from bdc_pipeline.sources.gitlab.fetch import UnitTask, rejected_record
 from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.units import UnitsStream
 from bdc_pipeline.warehouse.stored_rows import StoredRows
-from bdc_pipeline.warehouse.stream import Event, Reject, Rows
+from bdc_pipeline.warehouse.stream import Event, Plain, Reject, Rows
 
 SLACK = dt.timedelta(minutes=10)
 """How much older than its pipeline a job may say that it is, before the list by keyset is believed to have passed it."""
@@ -41,7 +41,7 @@ class _Walk:
 class _OfPipeline:
     """A pipeline's jobs as events, and how many GitLab counts; None where it does not."""
 
-    events: list[Event]
+    events: list[Plain]
     total: int | None
 
 
@@ -114,7 +114,12 @@ class JobsStream(UnitsStream):
         def run(spawn: Spawn[Any]) -> list[_OfPipeline]:
             path = link or f"projects/{walk.project_id}/jobs"
             params = None if link else _KEYSET
-            page = self.asked(walk.project_id, lambda: self.client.page(path, params))
+            try:
+                page = self.asked(walk.project_id, lambda: self.client.page(path, params))
+            except (BadAnswer, TimedOut):
+                # such a list is long, and may be too much for the server where each pipeline's own is not
+                self._by_pipeline(walk, spawn)
+                return []
             walk.pages += 1
             if not page.rows or not _sort_in(page.rows, walk):
                 # the end of such a list is a page without a link: one without a row, or with a job that does not name its pipeline,
@@ -172,7 +177,7 @@ class JobsStream(UnitsStream):
             jobs.append(row)
             artifacts += handed_in
         artifacts += self._not_listed(unit, artifacts)
-        events: list[Event] = [
+        events: list[Plain] = [
             Rows(t.JOBS, records.with_retries(jobs)),
             Rows(t.ARTIFACTS, artifacts),
             *rejects,
@@ -193,7 +198,7 @@ class JobsStream(UnitsStream):
             if row.listed and (row.job_id, row.file_type, row.filename) not in there
         ]
 
-    def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
+    def take(self, task: UnitTask, value: Any) -> Iterable[Plain]:
         """Counts what GitLab counts and passes the rest on."""
         del task
         for one in value:

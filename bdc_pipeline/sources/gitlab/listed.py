@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
-from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, Page
+from bdc_pipeline.sources.gitlab.client import PAGE_SIZE, Chain, Page
 from bdc_pipeline.sources.gitlab.windows import Window
 from bdc_pipeline.warehouse.stream import Reject
 
@@ -37,6 +37,7 @@ class PipelineList:
         at: the server's time at the first answer.
         failed: a page did not come.
         unread: records without an id that could be read.
+        chain: the pages that were followed by their links.
         unknown: by day the pipelines that a list that is only compared has and the file has not.
     """
 
@@ -49,12 +50,18 @@ class PipelineList:
     at: dt.datetime | None = None
     failed: bool = False
     unread: int = 0
+    chain: Chain = field(default_factory=lambda: Chain("pipelines"))
     unknown: dict[str, set[int]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """How it is called in messages."""
         return f"project {self.window.name} {'child ' * self.children}pipelines"
+
+    @property
+    def path(self) -> str:
+        """Its address below the API's."""
+        return f"projects/{self.window.project_id}/pipelines"
 
     @property
     def is_short(self) -> bool:
@@ -78,7 +85,7 @@ class PipelineList:
 
     def begin_again(self) -> None:
         """Forgets what came: it is read through once more."""
-        self.ids, self.unread, self.total = set(), 0, None
+        self.ids, self.unread, self.total, self.chain = set(), 0, None, Chain("pipelines")
 
     def take(self, listed: ListedPage) -> None:
         """Counts a page."""

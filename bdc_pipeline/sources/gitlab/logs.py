@@ -22,7 +22,7 @@ from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.units import Forbidden, UnitsStream
 from bdc_pipeline.sources.gitlab.windows import SETTLING
 from bdc_pipeline.warehouse.stored_rows import StoredRows
-from bdc_pipeline.warehouse.stream import Event, Rows, Same
+from bdc_pipeline.warehouse.stream import Event, Plain, Rows, Same
 
 SHORT = 256 * 1024
 """Bytes up to which a log is read by the thread that writes, while the slot that brought it asks for the next one. A longer one would
@@ -93,7 +93,7 @@ class LogsStream(UnitsStream):
         with self._large:
             return self._log(unit, large=True)
 
-    def take(self, task: UnitTask, value: r.JobLog | Same | _Came) -> Iterable[Event]:
+    def take(self, task: UnitTask, value: r.JobLog | Same | _Came) -> Iterable[Plain]:
         """Passes a row on; a short log is read when nothing arrives."""
         self._awaited -= 1
         if not isinstance(value, _Came):
@@ -102,12 +102,12 @@ class LogsStream(UnitsStream):
         # behind the last request nothing is held up any more
         return self.idle() if len(self._came) >= MOST_PUT_OFF or self._awaited < self._workers else ()
 
-    def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
+    def failed(self, task: UnitTask, error: Exception) -> Iterable[Plain]:
         """Notes that nothing more comes of it."""
         self._awaited -= 1
         return super().failed(task, error)
 
-    def idle(self) -> Iterable[Event]:
+    def idle(self) -> Iterable[Plain]:
         """Reads the logs that have come."""
         came, self._came = self._came, []
         rows = []
@@ -129,7 +129,7 @@ class LogsStream(UnitsStream):
         except Refused as refused:
             if not is_gone(refused):
                 raise
-            return self._kept(unit) if unit.stored else _without(unit, "missing", unit.size)
+            return self._kept(unit) if unit.stored else _without(unit, self._none_yet(unit, "missing"), unit.size)
         except Forbidden:
             return _unless_stored(unit, "forbidden", unit.size)
         return self._read(unit, raw)
@@ -142,7 +142,11 @@ class LogsStream(UnitsStream):
         if unit.stored:
             return self._kept(unit)
         # 200 without a byte: no log yet, or erased. With an artifact of a log there is one
-        return _without(unit, "partial" if self._is_partial(unit, 0) else "empty", unit.size)
+        return _without(unit, "partial" if unit.size else self._none_yet(unit, "empty"), unit.size)
+
+    def _none_yet(self, unit: Unit, state: str) -> str:
+        """What it means that there is no log: of a young job it may just be on its way to the archive."""
+        return "partial" if self._is_young(unit) else state
 
     def _kept(self, unit: Unit) -> r.JobLog | Same:
         """The stored log, marked: GitLab has it no more. While a job is young it may just be on its way to the archive."""

@@ -24,7 +24,8 @@ from bdc_pipeline.sources.gitlab.listed import ListedPage, PipelineList
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
 from bdc_pipeline.sources.gitlab.whole import Whole, WholePipelines
 from bdc_pipeline.sources.gitlab.windows import Window, start_of, text_of
-from bdc_pipeline.warehouse.stream import Checked, Event, Missing, Rows, Same
+from bdc_pipeline.warehouse.stored_rows import StoredRows
+from bdc_pipeline.warehouse.stream import Checked, Event, Missing, Plain, Rows, Same
 
 ROUNDS = 3
 """How often a list is read through until as many ids came as GitLab counts."""
@@ -36,6 +37,7 @@ class PipelinesStream(WholePipelines):
     Args:
         client: where to ask.
         plan: what to list.
+        stored: the file, for what is stored of pipelines outside of the plan's days.
         workers: requests at the same time.
         stop: ends it early.
         caps: further limits.
@@ -47,12 +49,13 @@ class PipelinesStream(WholePipelines):
         client: GitLabClient,
         plan: PipelinesPlan,
         *,
+        stored: StoredRows,
         workers: int,
         stop: Stop,
         caps: Caps | None = None,
         graphql: bool = True,
     ) -> None:
-        super().__init__(client, plan, workers=workers, stop=stop, caps=caps)
+        super().__init__(client, plan, stored=stored, workers=workers, stop=stop, caps=caps)
         self._graphql = graphql
         self._lists: list[PipelineList] = []
         self._failed_projects: set[int] = set()
@@ -74,8 +77,13 @@ class PipelinesStream(WholePipelines):
             self.problem("projects", "their list did not come whole, so there may be more of them", self.days)
         changed = self._discover()
         self._lists = [*self._to_list(changed), *self._to_sweep()]
-        one_by_one = [self.stored_one(number, window) for window in self.plan.windows for number in window.one_by_one]
         abroad = [self.stored_abroad(number) for number in self.plan.abroad if self.claim(number)]
+        one_by_one = [
+            self.stored_one(number, window)
+            for window in self.plan.windows
+            for number in (*window.one_by_one, *self._unfollowed_of(window))
+            if self.claim(number)
+        ]
         yield from self.round([*(self._first_page(one) for one in self._lists), *one_by_one, *abroad])
         for _ in range(ROUNDS - 1):
             short = [one for one in self._lists if one.is_short]
@@ -86,6 +94,10 @@ class PipelinesStream(WholePipelines):
             yield from self.round(self._first_page(one) for one in short)
         yield from self._look_for_missing()
         yield from self._conclude()
+
+    def _unfollowed_of(self, window: Window) -> Iterator[int]:
+        held = self.plan.held
+        return (number for number in sorted(self.plan.unfollowed) if held[number].project_id == window.project_id)
 
     def _discover(self) -> set[int]:
         """The projects that GraphQL says have changed; all where it is no help."""
@@ -105,7 +117,7 @@ class PipelinesStream(WholePipelines):
 
     def _probe(self, since: dict[int, str]) -> Iterator[tuple[set[int], set[int], dt.datetime]]:
         """What GraphQL tells of some projects: those that changed, those that it was asked about, and when."""
-        told = self.client.changed_since(since)
+        told = self.client.changed_since(since, self.plan.having)
         at = self.client.session.server_time or dt.datetime.now(dt.UTC)
         if told is not None:
             yield told, set(since), at
@@ -136,7 +148,7 @@ class PipelinesStream(WholePipelines):
     # -- lists -------------------------------------------------------------------------------------------------
 
     def _first_page(self, one: PipelineList) -> UnitTask:
-        return self._page(one, f"projects/{one.window.project_id}/pipelines", one.params, 1)
+        return self._page(one, one.path, one.params, 1)
 
     def _page(
         self, one: PipelineList, path: str, params: dict[str, Any] | None, number: int, *, follow: bool = True
@@ -144,14 +156,15 @@ class PipelinesStream(WholePipelines):
         def run(spawn: Spawn[Any]) -> ListedPage:
             page = self.asked(one.window.project_id, lambda: self.client.page(path, params))
             if page.next is not None and follow and self._left != 0:
-                for task in self._further(one, path, params, page, number):
+                link = one.chain.link_of(page)
+                for task in self._further(one, link, params, page, number):
                     spawn(task)
             return self._compare(page, one) if one.swept else self._read(page, one, spawn)
 
         return UnitTask(f"{one.label} page {number}", run, one.window.project_id, one.window.days, one)
 
     def _further(
-        self, one: PipelineList, path: str, params: dict[str, Any] | None, page: Page, number: int
+        self, one: PipelineList, link: str, params: dict[str, Any] | None, page: Page, number: int
     ) -> Iterator[UnitTask]:
         """The pages behind one: all at once where the first has said how many there are, else the next.
 
@@ -159,10 +172,10 @@ class PipelinesStream(WholePipelines):
         """
         last = page.pages if number == 1 and page.pages is not None and self._left is None else 2
         if last == 2 or params is None:
-            yield self._page(one, page.next or "", None, number + 1)
+            yield self._page(one, link, None, number + 1)
             return
         for at in range(last, 1, -1):
-            yield self._page(one, path, {**params, "page": at}, at, follow=at == last)
+            yield self._page(one, one.path, {**params, "page": at}, at, follow=at == last)
 
     def _read(self, page: Page, one: PipelineList, spawn: Spawn[Any]) -> ListedPage:
         """Reads a page, in the thread that fetched it, and adds a task for each pipeline that has changed."""
@@ -211,13 +224,13 @@ class PipelinesStream(WholePipelines):
 
     # -- what comes --------------------------------------------------------------------------------------------
 
-    def take(self, task: UnitTask, value: Any) -> Iterable[Event]:
+    def take(self, task: UnitTask, value: Any) -> Iterable[Plain]:
         """Counts a page, or passes a pipeline on."""
         if isinstance(value, ListedPage):
             return self._take_page(task.key, value)
         return self._take_whole(value) if value is not None else ()
 
-    def _take_page(self, one: PipelineList, listed: ListedPage) -> Iterator[Event]:
+    def _take_page(self, one: PipelineList, listed: ListedPage) -> Iterator[Plain]:
         one.take(listed)
         if not one.swept:
             self._came.update(listed.ids)
@@ -227,7 +240,7 @@ class PipelinesStream(WholePipelines):
             self._failed_projects.add(one.window.project_id)  # which day to list again is not known, so all are
         yield from listed.rejects
 
-    def _take_whole(self, whole: Whole) -> Iterator[Event]:
+    def _take_whole(self, whole: Whole) -> Iterator[Plain]:
         parent = self._parents.get(whole.id)
         if whole.rejects and parent is not None:
             # a pipeline of a project that is not asked for comes with its parent alone, so that one is to be fetched again
@@ -247,22 +260,23 @@ class PipelinesStream(WholePipelines):
         yield from whole.rejects
         self.count(t.BRIDGES, len(whole.bridges) + sum(reject.table is t.BRIDGES for reject in whole.rejects))
 
-    def failed(self, task: UnitTask, error: Exception) -> Iterable[Event]:
+    def failed(self, task: UnitTask, error: Exception) -> Iterable[Plain]:
         """Keeps what the list said of a pipeline whose own page did not come."""
         super().failed(task, error)
         yield from self._lack(task)
         if isinstance(task.key, PipelineList):
             return
-        if task.key in self._basic and task.key not in self.plan.held:
-            self._came.add(task.key)
-            yield Rows(t.PIPELINES, [self._basic[task.key]])
+        basic = self._unless_stored(self._basic.get(task.key))
+        if basic is not None and basic.id not in self.plan.held:
+            self._came.add(basic.id)
+            yield Rows(t.PIPELINES, [basic])
 
-    def not_tried(self, task: UnitTask, reason: str) -> Iterable[Event]:
+    def not_tried(self, task: UnitTask, reason: str) -> Iterable[Plain]:
         """Notes it, so that its project is listed from the same moment on again: no later list would bring it."""
         super().not_tried(task, reason)
         yield from self._lack(task)
 
-    def _lack(self, task: UnitTask) -> Iterator[Event]:
+    def _lack(self, task: UnitTask) -> Iterator[Plain]:
         """Keeps the project of a task that brought nothing from counting as listed. A list that was only compared stays due.
 
         A pipeline of a project that is not asked for comes with its parent alone, so that one is to be fetched again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ class PipelinesPlan:
         unlisted: the list of projects is not all there.
         left_days: those on which projects were never listed that are not asked for this time.
         rejected: pipelines of which a record is rejected: fetched again whatever is stored, since only that closes the reject.
+        unfollowed: stored pipelines of which a bridge has started one that is not: a run that was killed did not come to it.
+        having: the projects of which a pipeline is stored.
     """
 
     days: tuple[str, ...]
@@ -51,6 +53,8 @@ class PipelinesPlan:
     unlisted: bool = False
     left_days: tuple[str, ...] = ()
     rejected: frozenset[int] = frozenset()
+    unfollowed: frozenset[int] = frozenset()
+    having: frozenset[int] = frozenset()
 
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
@@ -130,7 +134,8 @@ def plan_pipelines(
         listed.setdefault(project, {})[day] = at
         checked[project, day] = compared
     lists = swept(_due(connection, projects, asked, sweep), projects, sweep.requests) if sweep and not limit else ()
-    held = _held(connection, asked, lists)
+    unfollowed = _unfollowed(connection)
+    held = _held(connection, asked, lists, unfollowed)
     by_project: dict[int, dict[int, Held]] = {}
     for number, one in held.items():
         by_project.setdefault(one.project_id, {})[number] = one
@@ -139,13 +144,13 @@ def plan_pipelines(
         for number, name in projects.items()
     ]
     kept = tuple(window for window in windows if window is not None)
-    having = connection.execute("SELECT DISTINCT project_id FROM _pipelines WHERE source = 'parent_pipeline'")
-    with_children = frozenset(int(number) for (number,) in having)
+    parents = connection.execute("SELECT DISTINCT project_id FROM _pipelines WHERE source = 'parent_pipeline'")
+    with_children = frozenset(int(number) for (number,) in parents)
     stored = {int(number) for (number,) in connection.execute("SELECT id FROM projects")}
     abroad = tuple(
         number
         for number, one in held.items()
-        if one.project_id not in stored and one.detailed and is_waiting(one, asked.now)
+        if one.project_id not in stored and (number in unfollowed or (one.detailed and is_waiting(one, asked.now)))
     )
     state = ledger.partition_states(connection, t.PROJECTS).get("")
     return PipelinesPlan(
@@ -162,6 +167,8 @@ def plan_pipelines(
         unlisted=not wanted and (state is None or not state.complete),
         left_days=_lacking(connection, projects, others, asked.days),
         rejected=_rejected(connection),
+        unfollowed=unfollowed,
+        having=having_pipelines(connection),
     )
 
 
@@ -184,6 +191,22 @@ def days_reached(connection: sqlite3.Connection, projects: Iterable[int]) -> dic
     )
     settled = f"T{dt.datetime.min.replace(tzinfo=dt.UTC) + SETTLING:%H:%M:%S}"
     return dict(connection.execute(sql, (msgspec.json.encode(sorted(projects)).decode(), settled)).fetchall())
+
+
+def having_pipelines(connection: sqlite3.Connection) -> frozenset[int]:
+    """The projects of which a pipeline is stored that has not vanished."""
+    sql = "SELECT id FROM projects WHERE EXISTS (SELECT 1 FROM _pipelines WHERE project_id = projects.id AND vanished_at IS NULL)"
+    return frozenset(int(number) for (number,) in connection.execute(sql))
+
+
+def _unfollowed(connection: sqlite3.Connection) -> frozenset[int]:
+    sql = (
+        "SELECT DISTINCT b.pipeline_id FROM bridges b JOIN _pipelines p ON p.id = b.pipeline_id "
+        "WHERE b.vanished_at IS NULL AND p.vanished_at IS NULL AND b.downstream_project_id IS NOT NULL "
+        "AND b.downstream_pipeline_id IS NOT NULL "
+        "AND NOT EXISTS (SELECT 1 FROM _pipelines WHERE id = b.downstream_pipeline_id)"
+    )
+    return frozenset(int(number) for (number,) in connection.execute(sql))
 
 
 def _rejected(connection: sqlite3.Connection) -> frozenset[int]:
@@ -229,9 +252,11 @@ def failed_lately(connection: sqlite3.Connection, table: Table) -> frozenset[str
     return frozenset(str(unit) for (unit,) in connection.execute(sql, (table.name,)))
 
 
-def _held(connection: sqlite3.Connection, asked: Asked, lists: Sequence[Window]) -> dict[int, Held]:
-    """The stored pipelines from the first day on, all that are not over, and those of further lists; of a project in which one has not
-    been over for longer, from that one's day on, since its list begins there.
+def _held(
+    connection: sqlite3.Connection, asked: Asked, lists: Sequence[Window], unfollowed: Collection[int]
+) -> dict[int, Held]:
+    """The stored pipelines from the first day on, all that are not over, those that are asked for again, and those of further lists; of a
+    project in which one has not been over for longer, from that one's day on, since its list begins there.
     """
     sql = (
         "SELECT id, project_id, day, updated_at, status, detailed, source IS 'parent_pipeline' FROM _pipelines "
@@ -239,6 +264,7 @@ def _held(connection: sqlite3.Connection, asked: Asked, lists: Sequence[Window])
     )
     chosen: list[tuple[str, tuple[Any, ...]]] = [
         (f"(day >= ? OR status IS NULL OR status NOT IN ({FINAL_STATUSES}))", (asked.days[0],)),
+        ("id IN (SELECT value FROM json_each(?))", (msgspec.json.encode(sorted(unfollowed)).decode(),)),
         *(("project_id = ? AND day BETWEEN ? AND ?", (one.project_id, *_range(one.days))) for one in lists),
     ]
 

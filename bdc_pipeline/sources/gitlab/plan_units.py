@@ -263,12 +263,14 @@ _SEEN = "(p.detailed OR p.project_id IN (SELECT id FROM projects))"
 
 
 def _in_range(day: str, pipeline: str) -> str:
-    """The condition that a row is of the days, or of a pipeline that a bridge of the days has started: that may lie in another day than
-    its parent. Binds the first and the last day twice.
+    """The condition that a row is of the days, or of a pipeline that bridges of the days have led to: that may lie in another day than
+    its parent, and so may those that it has started. Binds the first and the last day twice.
     """
     return (
-        f"({day} BETWEEN ? AND ? OR {pipeline} IN (SELECT downstream_pipeline_id FROM bridges "  # noqa: S608
-        "WHERE day BETWEEN ? AND ? AND downstream_pipeline_id IS NOT NULL))"
+        f"({day} BETWEEN ? AND ? OR {pipeline} IN (WITH RECURSIVE followed(id) AS ("  # noqa: S608
+        "SELECT downstream_pipeline_id FROM bridges WHERE day BETWEEN ? AND ? AND downstream_pipeline_id IS NOT NULL "
+        "UNION SELECT b.downstream_pipeline_id FROM followed JOIN bridges b ON b.pipeline_id = followed.id "
+        "WHERE b.downstream_pipeline_id IS NOT NULL) SELECT id FROM followed))"
     )
 
 

@@ -71,7 +71,7 @@ class ProjectsStream:
         try:
             found, total = self._counted()
             if found is None:
-                found, total = self._by_keyset(), None
+                found, total = self._one_by_one(), None
             for page in found:
                 yield from self._rows(page)
         except FetchError as error:
@@ -100,14 +100,12 @@ class ProjectsStream:
 
         return Task(f"projects page {number}", run)
 
-    def _by_keyset(self) -> Iterator[list[Any]]:
-        """The pages by keyset, each with the link to the next; the one behind the last is empty."""
-        page = self._client.page("projects", {**MEMBERSHIP, "pagination": "keyset"})
-        yield page.rows
-        while page.next is not None:
-            self._stop.raise_if_set()
-            page = self._client.page(page.next)
+    def _one_by_one(self) -> Iterator[list[Any]]:
+        """The pages by keyset, each with the link to the next; the one behind the last is empty. By offset where no links come."""
+        keyset = {"pagination": "keyset"} if self._client.links_come else {}
+        for page in self._client.pages("projects", MEMBERSHIP | keyset):
             yield page.rows
+            self._stop.raise_if_set()
 
     def _rows(self, found: Sequence[Any], asked_as: str | None = None) -> Iterator[Event]:
         rows: list[r.Project] = []

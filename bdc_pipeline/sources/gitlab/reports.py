@@ -19,7 +19,7 @@ from bdc_pipeline.sources.gitlab.fetch import UnitTask, rejected
 from bdc_pipeline.sources.gitlab.plan_units import Unit, UnitsPlan
 from bdc_pipeline.sources.gitlab.units import UnitsStream
 from bdc_pipeline.warehouse.stored_rows import StoredRows
-from bdc_pipeline.warehouse.stream import Event, Rows
+from bdc_pipeline.warehouse.stream import Plain, Rows
 
 
 class TestsStream(UnitsStream):
@@ -52,7 +52,7 @@ class TestsStream(UnitsStream):
         super().__init__(client, t.OF_TESTS, plan, workers=workers, stop=stop, caps=caps)
         self._stored, self._now = stored, now
 
-    def fetch(self, unit: Unit) -> Iterable[Event] | None:
+    def fetch(self, unit: Unit) -> Iterable[Plain] | None:
         """A pipeline's report, or its summary; None where GitLab has no such pipeline."""
         try:
             return self._report(unit)
@@ -61,7 +61,7 @@ class TestsStream(UnitsStream):
                 raise
             return None  # deleted since it was listed: the next listing says so
 
-    def take(self, task: UnitTask, value: Iterable[Event] | None) -> Iterable[Event]:
+    def take(self, task: UnitTask, value: Iterable[Plain] | None) -> Iterable[Plain]:
         """Passes a report on; one of a pipeline that is no more is not waited for."""
         del task
         if value is None:
@@ -69,7 +69,7 @@ class TestsStream(UnitsStream):
             return ()
         return value
 
-    def _report(self, unit: Unit) -> list[Event]:
+    def _report(self, unit: Unit) -> list[Plain]:
         try:
             report = {} if unit.expired else self._ask(unit, "test_report")
             if values.listed(report, "test_suites") and values.whole(report, "total_count") != 0:
@@ -87,7 +87,7 @@ class TestsStream(UnitsStream):
         except values.Malformed as error:
             return [rejected(t.TEST_REPORTS, unit.day, (unit.id,), error, json.dumps({"pipeline": unit.id}))]
 
-    def _with_cases(self, unit: Unit, report: Mapping[str, Any]) -> list[Event]:
+    def _with_cases(self, unit: Unit, report: Mapping[str, Any]) -> list[Plain]:
         """A report; where files that it was made of have expired or were erased, with what is known of them."""
         if unit.erased and unit.stored:
             return self._events(unit, report, report, "stored", is_whole=False)
@@ -116,11 +116,11 @@ class TestsStream(UnitsStream):
         state: str,
         *,
         is_whole: bool = True,
-    ) -> list[Event]:
+    ) -> list[Plain]:
         row = report_rows.test_report((unit.id, unit.project_id, unit.day, unit.as_of), totals, state)
         suites: list[r.TestSuite] = []
         cases: list[r.TestCase] = []
-        rejects: list[Event] = []
+        rejects: list[Plain] = []
         unread: set[str | None] = set()
         for place, suite in enumerate(values.listed(report, "test_suites")):
             if not isinstance(suite, dict):

@@ -230,7 +230,7 @@ class JobLog(msgspec.Struct, frozen=True):
     state: Annotated[
         str,
         Meta(
-            description="complete; partial: shorter than its artifact, asked for again; empty: GitLab has none; too_large: "
+            description="complete; partial: shorter than its artifact, or of a job that has just ended; asked for again; empty: GitLab has none; too_large: "
             "over --max-log-mb; forbidden: the token may not read it; missing: GitLab says 404"
         ),
     ]

@@ -19,6 +19,7 @@ from bdc_pipeline.sources.gitlab.client import GitLabClient, is_gone
 from bdc_pipeline.sources.gitlab.fetch import GitLabStream, ProjectRefused, UnitTask, rejected, rejected_record
 from bdc_pipeline.sources.gitlab.plan import PipelinesPlan
 from bdc_pipeline.sources.gitlab.windows import Window
+from bdc_pipeline.warehouse.stored_rows import StoredRows
 from bdc_pipeline.warehouse.stream import Reject
 
 
@@ -47,6 +48,8 @@ class _Halves:
     failed: bool = False
 
 
+_DETAILED = "SELECT 1 FROM _pipelines WHERE id = ? AND detailed"
+
 _PIPELINE_ADDRESS = re.compile(r"/(.+?)(?:/-)?/pipelines/\d+")
 
 
@@ -56,13 +59,21 @@ class WholePipelines(GitLabStream):
     Args:
         client: where to ask.
         plan: what is listed, and what is stored.
+        stored: the file, for what is stored of pipelines outside of the plan's days.
         workers: requests at the same time.
         stop: ends it early.
         caps: further limits.
     """
 
     def __init__(
-        self, client: GitLabClient, plan: PipelinesPlan, *, workers: int, stop: Stop, caps: Caps | None = None
+        self,
+        client: GitLabClient,
+        plan: PipelinesPlan,
+        *,
+        stored: StoredRows,
+        workers: int,
+        stop: Stop,
+        caps: Caps | None = None,
     ) -> None:
         super().__init__(
             client,
@@ -75,7 +86,7 @@ class WholePipelines(GitLabStream):
             left_days=plan.left_days,
             caps=caps,
         )
-        self.plan = plan
+        self.plan, self._stored = plan, stored
         self._asked_for = {window.project_id for window in (*plan.windows, *plan.swept)}
         self._basic: dict[int, r.Pipeline] = {}
         self._taken: set[int] = set()
@@ -89,6 +100,7 @@ class WholePipelines(GitLabStream):
         return (
             not self.plan.force
             and row.id not in self.plan.rejected
+            and row.id not in self.plan.unfollowed
             and held is not None
             and held.detailed
             and (held.updated_at, held.status) == (row.updated_at, row.status)
@@ -208,8 +220,9 @@ class WholePipelines(GitLabStream):
 
     def _unless_stored(self, row: r.Pipeline | None) -> r.Pipeline | None:
         """What a list or a bridge says of a pipeline, where its own page has not said more of it before."""
-        held = self.plan.held.get(row.id) if row is not None else None
-        return None if held is not None and held.detailed else row
+        if row is None or self._stored.values(_DETAILED, row.id):
+            return None
+        return row
 
     def _placed(self, bridge: Any) -> Any:
         """A bridge that tells the project of the pipeline that it started: older servers tell it in the address alone.
@@ -238,27 +251,33 @@ class WholePipelines(GitLabStream):
         for one in bridges:
             downstream = one.get("downstream_pipeline") if isinstance(one, dict) else None
             try:
-                told = values.whole(downstream, "project_id") if isinstance(downstream, dict) else None
-                row = records.pipeline(downstream, told, detailed=False) if told is not None else None
+                project = values.whole(downstream, "project_id") if isinstance(downstream, dict) else None
+                if downstream is None or project is None:
+                    continue
+                identifier = values.key_of(downstream)
             except values.Malformed:
-                continue  # its own list or page says what is wrong with it
-            if row is None:
-                continue
-            if not self.known(row) and self.claim(row.id):
-                self._basic[row.id] = row
-                if row.project_id not in self._asked_for:
-                    self._parents[row.id] = parent
-                for task in self._downstream(row, window):
+                continue  # so is its bridge, which is rejected
+            try:
+                row = records.pipeline(downstream, project, detailed=False)
+            except values.Malformed:
+                row = None  # its own page says more
+            if (row is None or not self.known(row)) and self.claim(identifier):
+                if project not in self._asked_for:
+                    self._parents[identifier] = parent
+                if row is not None:
+                    self._basic[identifier] = row
+                for task in self._downstream(identifier, project, row, parent, window):
                     spawn(task)
 
-    def _downstream(self, row: r.Pipeline, window: Window) -> Iterable[UnitTask]:
+    def _downstream(
+        self, identifier: int, project: int, row: r.Pipeline | None, parent: r.Pipeline, window: Window
+    ) -> Iterable[UnitTask]:
         """A pipeline that a bridge has started. In a project that is not among those asked for, a refusal is no failure: its
         row from the bridge is all that this token may see."""
-        name = f"pipeline {row.id} started from {window.name}"
-        if row.project_id in self._asked_for:
+        name = f"pipeline {identifier} started from {window.name}"
+        if row is not None and project in self._asked_for:
             return self.listed_one(row, window, name)
-
-        return [self._abroad(row.id, row.project_id, name, row.day, window)]
+        return [self._abroad(identifier, project, name, parent.day if row is None else row.day, window)]
 
     def stored_abroad(self, identifier: int) -> UnitTask:
         """A stored pipeline that is not over, in a project that is not: no list brings it, and its parent may be over."""

@@ -101,7 +101,7 @@ def test_a_wrong_time_is_an_error(usual: Sandbox) -> None:
 def test_denied_projects_have_no_pipelines_or_are_missing(usual: Sandbox) -> None:
     usual.configure(denied=["101", "104=404"])
     found = {node["id"]: node["pipelines"] for node in ask(usual, QUERY)["data"]["projects"]["nodes"]}
-    assert found["gid://gitlab/Project/101"] is None
+    assert found["gid://gitlab/Project/101"]["nodes"] == []
     assert "gid://gitlab/Project/104" not in found
 
 

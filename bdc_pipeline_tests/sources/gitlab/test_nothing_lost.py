@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import itertools
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from bdc_pipeline.fetching.answers import BadAnswer, Refused
-from bdc_pipeline.fetching.session import ApiSession
-from bdc_pipeline.sources.gitlab import fetch, log_text, values
+from bdc_pipeline.fetching.answers import Refused
+from bdc_pipeline.sources.gitlab import fetch, log_text, plan_units, values
 from bdc_pipeline.sources.gitlab.client import GitLabClient, Page, is_gone
 from bdc_pipeline_tests.sources.gitlab.syncing import Copy, copying, copying_few_days, errors_of
 
@@ -69,6 +71,23 @@ def test_a_stored_log_is_never_replaced_by_none(copy: Copy, fault: str) -> None:
     assert copy.one("SELECT text FROM job_logs WHERE id = ?", job) == text
 
 
+def test_a_log_that_is_on_its_way_to_the_archive_when_it_is_asked_for_comes_later(copy: Copy) -> None:
+    now = dt.datetime.now(dt.UTC)
+    [pipeline] = copy.api.change("run", project=101, jobs=1, at=now.isoformat())["pipelines"]
+    [job] = [row[0] for row in copy.api.rows("Job", ["id", "pipeline_id"]) if row[1] == pipeline]
+    ended = now.isoformat(timespec="milliseconds")
+    copy.api.change("update", entity="Job", id=job, columns={"finished_at": ended})
+    copy.sandbox.configure(faults=[f"404@job {job} trace"])
+    report = copy.sync_new(**ONLY_LOGS)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT state FROM job_logs WHERE id = ?", job) == "partial"
+    copy.sandbox.configure(faults=[])
+    copy.execute("UPDATE jobs SET finished_at = ? WHERE id = ?", f"{now - dt.timedelta(hours=1):%FT%T}.000Z", job)
+    report = copy.sync_new(**ONLY_LOGS)
+    assert report.complete, errors_of(report)
+    assert copy.one("SELECT state FROM job_logs WHERE id = ?", job) == "complete"
+
+
 def test_a_smaller_limit_takes_no_stored_log_away(copy: Copy) -> None:
     copy.sync_all(**ONLY_LOGS)
     before = copy.query("SELECT id, sha256 FROM job_logs")
@@ -92,6 +111,56 @@ def test_several_pipelines_in_a_project_that_is_not_asked_for_may_be_refused(
             report = copy.sync_all()
             assert report.complete, errors_of(report)
         assert copy.one("SELECT count(*) FROM pipelines WHERE project_id = 104") > 1
+
+
+def test_what_is_stored_of_a_pipeline_in_a_project_that_refuses_now_is_kept(tmp_path: Path) -> None:
+    with copying(tmp_path, projects=4, pipelines_per_project=12, jobs_per_pipeline=3) as copy:
+        assert copy.sync_all(**ONLY_PIPELINES).complete
+        parent, parents, child, childs = copy.query(
+            "SELECT b.pipeline_id, b.project_id, p.id, p.project_id FROM bridges b "
+            "JOIN pipelines p ON p.id = downstream_pipeline_id WHERE p.duration IS NOT NULL "
+            "AND p.project_id <> b.project_id ORDER BY b.id"
+        )[0]
+        before = copy.query("SELECT detailed, duration, user_username FROM pipelines WHERE id = ?", child)
+        # the day of the child is not asked for any more, the parent has changed
+        copy.api.change("touch", pipeline=parent)
+        copy.sandbox.configure(denied=[f"{childs}=403"])
+        report = copy.sync_new(projects=[str(parents)], **ONLY_PIPELINES)
+        assert report.complete, errors_of(report)
+        assert copy.query("SELECT detailed, duration, user_username FROM pipelines WHERE id = ?", child) == before
+
+
+def test_a_project_whose_pipelines_are_hidden_is_not_one_in_which_nothing_changed(tmp_path: Path) -> None:
+    with copying_few_days(tmp_path, projects=2) as copy:
+        copy.api.change("run", project=104)
+        assert copy.sync_new(**ONLY_PIPELINES).complete
+        copy.sandbox.configure(denied=["104=403"])
+        before = copy.one("SELECT max(listed_at) FROM project_days WHERE project_id = 104")
+        report = copy.sync_new(**ONLY_PIPELINES)
+        assert report.failures[0].unit.startswith("project "), errors_of(report)
+        assert copy.one("SELECT max(listed_at) FROM project_days WHERE project_id = 104") == before
+
+
+def test_jobs_of_a_pipeline_that_a_started_one_has_started_come_along(tmp_path: Path) -> None:
+    with copying_few_days(tmp_path, projects=3) as copy:
+        made = [
+            copy.api.change("run", project=project, jobs=1, at=f"2026-05-{day}T11:00:00Z")["pipelines"][0]
+            for project, day in ((104, 30), (107, 31))
+        ]
+        [first] = copy.api.change("run", project=101, jobs=2, at=AT)["pipelines"]
+        copy.first = dt.date(2026, 5, 30)
+        assert copy.sync_all(**ONLY_PIPELINES).complete
+        chain = [first, *made]
+        for parent, child in itertools.pairwise(chain):
+            copy.execute(
+                "INSERT INTO bridges (id, pipeline_id, project_id, day, downstream_pipeline_id, last_updated) "
+                "SELECT id + 1000000000, id, project_id, day, ?, '' FROM pipelines WHERE id = ?",
+                child,
+                parent,
+            )
+        with contextlib.closing(sqlite3.connect(copy.path)) as connection:
+            plan = plan_units.plan_jobs(connection, ["2026-06-01"], force=True, workers=8, now=dt.datetime.now(dt.UTC))
+        assert set(chain) <= {unit.id for unit in plan.units}
 
 
 def test_tests_of_a_pipeline_that_was_deleted_since_are_no_failure(copy: Copy) -> None:
@@ -281,40 +350,6 @@ def test_one_that_failed_to_come_from_there_comes_with_the_next_sync(led_abroad:
 def test_only_gitlab_itself_says_that_something_is_gone(said: str, gone: bool) -> None:
     assert is_gone(Refused("the server answered 404.", status=404, said=said)) is gone
     assert not is_gone(Refused("the server answered 410.", status=410, said=said))
-
-
-@pytest.mark.parametrize(
-    ("headers", "following"),
-    [
-        ({"Link": '</gitlab/api/v4/x?page=2>; rel="next"'}, "https://ci.example/gitlab/api/v4/x?page=2"),
-        ({"Link": '<?page=2> ;  rel = next, <?page=9>; rel="last"'}, "https://ci.example/gitlab/api/v4/x?page=2"),
-        (
-            {"Link": '<https://ci.example/a>; rel="prev", <https://ci.example/b>; title="x"; REL="next"'},
-            "https://ci.example/b",
-        ),
-        ({"X-Next-Page": ""}, None),
-        ({"X-Next-Page": "2"}, BadAnswer),
-        # GitLab behind a proxy that it knows nothing of
-        (
-            {"Link": '<http://ci.example/gitlab/api/v4/x?page=2>; rel="next"'},
-            "https://ci.example/gitlab/api/v4/x?page=2",
-        ),
-        (
-            {"Link": '<http://git:8080/api/v4/x?cursor=a%2Fb>; rel="next"'},
-            "https://ci.example/gitlab/api/v4/x?cursor=a%2Fb",
-        ),
-        ({"Link": '<https://other.example/x>; rel="next"'}, BadAnswer),
-        ({"Link": '<https://[x/>; rel="next"'}, BadAnswer),
-    ],
-)
-def test_a_next_page_is_followed_however_it_is_told(headers: dict[str, str], following: Any) -> None:
-    with ApiSession("https://ci.example/gitlab") as session:
-        client = GitLabClient(session, most_bytes=1)
-        if following is BadAnswer:
-            with pytest.raises(BadAnswer):
-                client._following(headers, "/api/v4/x")
-        else:
-            assert client._following(headers, "/api/v4/x") == following
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,16 @@ def test_graphql_is_believed_only_where_it_says_that_nothing_changed() -> None:
         return {"id": f"gid://gitlab/Project/{number}", **lists}
 
     none, some = {"nodes": []}, {"nodes": [{"id": "gid://gitlab/Ci::Pipeline/1"}]}
-    nodes = [node(1, own=none, children=none), node(2, own=none, children=some), node(3, own=None, children=none)]
-    assert _changed({"data": {"projects": {"nodes": nodes}}}, [1, 2, 3, 4]) == {2, 3, 4}
-    assert _changed({"data": {"projects": None}}, [1]) is None
-    assert _changed({"errors": [{"message": "Query has complexity of 300"}]}, [1]) is None
-    assert _changed({"data": {"projects": {"nodes": []}}, "errors": []}, [1]) == {1}
+    nodes = [
+        node(1, own=none, children=none, ever=some),
+        node(2, own=none, children=some, ever=some),
+        node(3, own=None, children=none, ever=some),
+        # what a token sees that may not read the project's CI any more, and what it sees of a project that never ran any
+        node(5, own=none, children=none, ever=none),
+        node(6, own=none, children=none, ever=none),
+    ]
+    having = {1, 2, 3, 4, 5}
+    assert _changed({"data": {"projects": {"nodes": nodes}}}, [1, 2, 3, 4, 5, 6], having) == {2, 3, 4, 5}
+    assert _changed({"data": {"projects": None}}, [1], having) is None
+    assert _changed({"errors": [{"message": "Query has complexity of 300"}]}, [1], having) is None
+    assert _changed({"data": {"projects": {"nodes": []}}, "errors": []}, [1], having) == {1}
