@@ -78,10 +78,11 @@ class PipelinesStream(WholePipelines):
         changed = self._discover()
         self._lists = [*self._to_list(changed), *self._to_sweep()]
         abroad = [self.stored_abroad(number) for number in self.plan.abroad if self.claim(number)]
+        unfollowed = self.plan.unfollowed_by_project()
         one_by_one = [
             self.stored_one(number, window)
             for window in self.plan.windows
-            for number in (*window.one_by_one, *self._unfollowed_of(window))
+            for number in (*window.one_by_one, *unfollowed.get(window.project_id, ()))
             if self.claim(number)
         ]
         yield from self.round([*(self._first_page(one) for one in self._lists), *one_by_one, *abroad])
@@ -94,10 +95,6 @@ class PipelinesStream(WholePipelines):
             yield from self.round(self._first_page(one) for one in short)
         yield from self._look_for_missing()
         yield from self._conclude()
-
-    def _unfollowed_of(self, window: Window) -> Iterator[int]:
-        held = self.plan.held
-        return (number for number in sorted(self.plan.unfollowed) if held[number].project_id == window.project_id)
 
     def _discover(self) -> set[int]:
         """The projects that GraphQL says have changed; all where it is no help."""

@@ -56,6 +56,13 @@ class PipelinesPlan:
     unfollowed: frozenset[int] = frozenset()
     having: frozenset[int] = frozenset()
 
+    def unfollowed_by_project(self) -> dict[int, list[int]]:
+        """The pipelines that are asked for again, by their project."""
+        found: dict[int, list[int]] = {}
+        for number in sorted(self.unfollowed):
+            found.setdefault(self.held[number].project_id, []).append(number)
+        return found
+
     def describe(self) -> dict[str, int]:
         """Counts for the run's log and the UI."""
         return {
