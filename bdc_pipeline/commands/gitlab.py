@@ -58,14 +58,14 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 )
 @click.option(
     "--max-artifact-mb",
-    type=Number(0, min_open=True),
+    type=Number(0, 1_000_000, min_open=True),
     default=200,
     show_default=True,
     help="Larger archives are not downloaded.",
 )
 @click.option(
     "--max-log-mb",
-    type=Number(0, min_open=True),
+    type=Number(0, 1_000_000, min_open=True),
     default=100,
     show_default=True,
     help="Larger logs are left out and marked; GitLab itself cuts logs at 100 MB.",
@@ -99,8 +99,9 @@ def _check(options: dict[str, Any], first: dt.date | None, last: dt.date | None)
     if first and first > today:
         raise click.UsageError(f"--from {first} has not come yet; today is {today} (UTC).")
     earliest = dt.date(2020, 1, 1)
-    if first and first < earliest:
-        raise click.UsageError(f"--from {first} lies before the first partition, {earliest}.")
+    for name, day in (("--from", first), ("--to", last)):
+        if day and day < earliest:
+            raise click.UsageError(f"{name} {day} lies before the first partition, {earliest}.")
     if options["artifact_bytes"] and options["no_artifacts"]:
         raise click.UsageError("--artifact-bytes and --no-artifacts contradict each other; give one of them.")
     for key in options["partitions"]:

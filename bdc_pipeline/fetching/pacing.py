@@ -8,6 +8,7 @@ The decisions are functions from one `Pace` to the next, with the time given to 
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -23,11 +24,18 @@ MAX_PAUSE = 900.0
 """The longest pause that a server's headers can ask for, in seconds (15 minutes): a header in error, such as a reset in
 another century, must not hang a run. If the server is still unwilling after it, it says so again."""
 
+UNTOLD_PAUSE, LONGEST_UNTOLD = 2.0, 60.0
+"""The pause after a 429 that does not say when to come again, and the longest: doubled from one to the other while such answers go on,
+since limits are mostly counted by the minute, and a request has but a few attempts."""
+
 CONGESTED = frozenset({408, 429, 503, 504})
 """Status codes that say "too much" or "too slow". A 500 or 502 says "broken": fewer requests would not mend it."""
 
+_log = logging.getLogger(__name__)
+
 # Waiting for room, a thread looks for a stop this often, in seconds; room itself wakes it at once.
 _LOOK_UP_EVERY = 0.1
+_TOO_MANY = "it answers that it is asked too much"
 # Reset values above this are points in time rather than seconds to wait; 1e9 was in 2001.
 _EPOCH_FROM = 1e9
 
@@ -48,6 +56,10 @@ class Pace:
     """When the pause that the server asked for ends."""
     cut_at: float = -math.inf
     """When the limit was last halved."""
+    untold: float = 0.0
+    """The seconds of the last pause that nobody asked for."""
+    untold_until: float = -math.inf
+    """When that one ended."""
 
 
 def recovered(pace: Pace, *, sent_at: float) -> Pace:
@@ -76,6 +88,19 @@ def paused(pace: Pace, *, seconds: float, now: float) -> Pace:
     if seconds <= 0 or resume_at <= pace.resume_at:
         return pace
     return replace(pace, resume_at=resume_at)
+
+
+def refused_untold(pace: Pace, *, sent_at: float, now: float) -> Pace:
+    """Return the pace after a 429 that does not say when to come again: half, and a pause for all.
+
+    It doubles while the last one is not over for long, whatever other requests brought meanwhile: a server has limits by kind.
+    """
+    if sent_at <= pace.cut_at or sent_at < pace.resume_at:
+        return pace
+    goes_on = now <= pace.untold_until + LONGEST_UNTOLD
+    seconds = min(LONGEST_UNTOLD, 2 * pace.untold) if goes_on and pace.untold else UNTOLD_PAUSE
+    pace = replace(congested(pace, sent_at=sent_at, now=now), untold=seconds, untold_until=now + seconds)
+    return paused(pace, seconds=seconds, now=now)
 
 
 def next_turn(pace: Pace, *, now: float) -> tuple[Pace, float]:
@@ -200,6 +225,11 @@ class Pacer:
         return self._waited
 
     @property
+    def pause_left(self) -> float:
+        """The seconds that all threads still pause, 0 for none."""
+        return max(0.0, self._pace.resume_at - self.clock())
+
+    @property
     def pauses(self) -> int:
         """How many times the server made all threads pause."""
         return self._pauses
@@ -231,11 +261,14 @@ class Pacer:
         if status is not None and (status >= 400 or _speaks_of_limits(headers)):
             asked = pause_asked_for(status, headers, in_flight=self._in_flight, now=datetime.now(UTC))
         with self._room:
+            if status == 429 and asked is None:
+                self._take(refused_untold(self._pace, sent_at=sent_at, now=now), now, _TOO_MANY)
+                return
             if status is None or status in CONGESTED:
                 self._pace = congested(self._pace, sent_at=sent_at, now=now)
             elif status < 500:
                 self._grow(sent_at)
-            self._pause(asked, now)
+            self._pause(asked, now, _TOO_MANY if status is not None and status >= 400 else "its limit is used up")
 
     def throttled(self, *, retry_after: float | None = None, sent_at: float | None = None) -> None:
         """Learn from a body that says "too many requests", and after how many seconds to come again if it does.
@@ -243,9 +276,13 @@ class Pacer:
         `sent_at` is when its request was sent, on the pacer's clock; without it, it counts as sent just now.
         """
         now = self.clock()
+        sent_at = now if sent_at is None else sent_at
         with self._room:
-            self._pace = congested(self._pace, sent_at=now if sent_at is None else sent_at, now=now)
-            self._pause(retry_after, now)
+            if retry_after is None:
+                self._take(refused_untold(self._pace, sent_at=sent_at, now=now), now, _TOO_MANY)
+                return
+            self._pace = congested(self._pace, sent_at=sent_at, now=now)
+            self._pause(retry_after, now, _TOO_MANY)
 
     def _grow(self, sent_at: float) -> None:
         before = int(self._pace.limit)
@@ -253,12 +290,16 @@ class Pacer:
         if int(self._pace.limit) > before:
             self._room.notify()
 
-    def _pause(self, seconds: float | None, now: float) -> None:
-        if seconds is None:
-            return
-        pace = paused(self._pace, seconds=seconds, now=now)
-        if pace is not self._pace and self._pace.resume_at <= now:
+    def _pause(self, seconds: float | None, now: float, why: str) -> None:
+        if seconds is not None:
+            self._take(paused(self._pace, seconds=seconds, now=now), now, why)
+
+    def _take(self, pace: Pace, now: float, why: str) -> None:
+        """Take a pace over, and say so where a pause begins with it: a run that stands still for minutes is no run that hangs."""
+        if pace.resume_at > self._pace.resume_at and self._pace.resume_at <= now:
             self._pauses += 1
+            if pace.resume_at - now >= 1:
+                _log.info("The server has to be left alone for %.0f s: %s.", pace.resume_at - now, why)
         self._pace = pace
 
     def _wait_for_room(self, stop: Stop) -> float:

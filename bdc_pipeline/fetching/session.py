@@ -294,7 +294,9 @@ class ApiSession:
         if further is None:
             self._give_up(call, trouble, attempts=len(policy.history) + 1)
         wait = wait_before_retry(further, trouble)
-        _log.info("%s %s: %s Trying again in %.1f s.", call.method, shown, self.redact(sentence_of(trouble)), wait)
+        # all threads pause before they send, which is nothing to wait for twice
+        told = max(wait, self.pacer.pause_left)
+        _log.info("%s %s: %s Trying again in %.1f s.", call.method, shown, self.redact(sentence_of(trouble)), told)
         if self.stop.wait(wait):
             self.stop.raise_if_set()
         self.stats.count(retries=1)

@@ -13,7 +13,9 @@ from requests.structures import CaseInsensitiveDict
 
 from bdc_pipeline.fetching.pacing import (
     CONGESTED,
+    LONGEST_UNTOLD,
     MAX_PAUSE,
+    UNTOLD_PAUSE,
     Pace,
     Pacer,
     congested,
@@ -265,7 +267,7 @@ def test_trouble_halves_the_limit_and_good_answers_bring_it_back(status):
     for _ in range(4):  # all in flight together
         pacer.observe(status=status, headers={}, sent_at=clock.now - 1)
     assert pacer.limit == 2
-    clock.now += 1
+    clock.now += UNTOLD_PAUSE
     for _ in range(5):
         pacer.observe(status=200, headers={}, sent_at=clock.now)
     assert pacer.limit == 3
@@ -289,7 +291,48 @@ def test_a_body_that_says_too_many_requests_halves_and_pauses():
     assert (pacer.limit, pacer.pauses) == (2, 1)
     clock.now += 10
     pacer.throttled()
-    assert (pacer.limit, pacer.pauses) == (1, 1)
+    assert (pacer.limit, pacer.pauses, pacer.pause_left) == (1, 2, UNTOLD_PAUSE)
+
+
+@pytest.mark.parametrize("told", ["status", "body"])
+def test_pauses_that_no_header_asks_for_outlast_a_limit_by_the_minute(told: str) -> None:
+    clock = Clock()
+    pacer = Pacer(concurrency=20, clock=clock)
+
+    def refused(sent_at: float) -> float:
+        if told == "status":
+            pacer.observe(status=429, headers={}, sent_at=sent_at)
+        else:
+            pacer.throttled(sent_at=sent_at)
+        return pacer.pause_left
+
+    waited = []
+    for _ in range(7):
+        sent_at = clock.now
+        clock.now += 0.1
+        waited.append(refused(sent_at))
+        assert refused(sent_at) == waited[-1], "another of those in flight says nothing new"
+        clock.now += waited[-1]
+        # a good answer to something else, of which there is another limit or none
+        pacer.observe(status=200, headers={}, sent_at=clock.now)
+    assert waited == [2, 4, 8, 16, 32, 60, 60]
+    assert sum(waited[:5]) > 60, "what has six attempts comes to its end"
+    clock.now += LONGEST_UNTOLD + 1
+    assert refused(clock.now) == UNTOLD_PAUSE, "long after it, another one begins anew"
+
+
+def test_a_pause_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "bdc_pipeline")
+    clock = Clock()
+    pacer = Pacer(concurrency=4, clock=clock)
+    for _ in range(3):
+        pacer.observe(status=200, headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "37"}, sent_at=clock.now)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The server has to be left alone for 37 s: its limit is used up."
+    ]
+    clock.now += 38
+    pacer.observe(status=429, headers={"Retry-After": "0.2"}, sent_at=clock.now)
+    assert len(caplog.records) == 1, "a moment is not worth a line"
 
 
 def test_requests_per_second_are_spread_evenly():

@@ -32,7 +32,7 @@ from bdc_pipeline.sources.gitlab.assets import (
 )
 from bdc_pipeline.sources.gitlab.client import GitLabClient, by_hundreds
 from bdc_pipeline.sources.gitlab.days import FIRST_DAYS, covered, first_open
-from bdc_pipeline.sources.gitlab.plan import having_pipelines
+from bdc_pipeline.sources.gitlab.plan import chosen_projects, having_pipelines
 from bdc_pipeline.sources.gitlab.windows import text_of
 from bdc_pipeline.warehouse.io_manager import SQLiteIOManager
 from bdc_pipeline.warehouse.store import Store
@@ -98,15 +98,15 @@ def has_changed(
 
 
 def _listed(files: SQLiteIOManager, today: dt.date) -> tuple[dict[int, str | None], frozenset[int], dt.date | None]:
-    """When each stored project was last listed (UTC text), which of them have pipelines, and the first day of which something is
-    missing."""
-    sql = (
-        "SELECT p.id, (SELECT max(listed_at) FROM project_days d WHERE d.project_id = p.id) "
-        "FROM projects p WHERE p.vanished_at IS NULL AND coalesce(p.has_ci, 1) ORDER BY p.id"
-    )
+    """When each stored project that a run lists was last listed (UTC text), which projects have pipelines, and the first day of which
+    something is missing."""
+    sql = "SELECT max(listed_at) FROM project_days WHERE project_id = ?"
+    wanted = settings.gitlab().projects
     with Store(files.path("gitlab"), t.SCHEMA) as store:
-        file = covered(store.connection, settings.gitlab().projects)
-        listed = {int(number): at for number, at in store.connection.execute(sql)}
+        file = covered(store.connection, wanted)
+        # others that are stored, by `sync --project` once, are in no run and would ask for one for ever
+        chosen, _ = chosen_projects(store.connection, wanted)
+        listed = {number: store.connection.execute(sql, (number,)).fetchone()[0] for number in sorted(chosen)}
         having = having_pipelines(store.connection)
     return listed, having, first_open(file, today) if file.pipelines else None
 

@@ -21,6 +21,8 @@ from bdc_pipeline.warehouse.table import Table
 
 LOG = logging.getLogger("bdc_pipeline")
 
+EARLIEST = dt.date.fromisoformat(assets.FIRST_DAY)
+
 
 @dataclass(frozen=True, slots=True)
 class GitLabSync:
@@ -109,4 +111,5 @@ def days_of(asked: GitLabSync, file: days.Covered, today: dt.date) -> list[str]:
     first = asked.first or (
         days.first_open(file, today) if asked.last is None else last - dt.timedelta(days=days.FIRST_DAYS - 1)
     )
+    first = max(first, EARLIEST)
     return [str(first + dt.timedelta(days=n)) for n in range((last - first).days + 1)]

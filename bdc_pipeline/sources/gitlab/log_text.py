@@ -28,11 +28,15 @@ LONGEST_ERROR = 500
 
 _LEFT_OUT = "\n[... the middle is left out here; it is in raw ...]\n"
 
-# Before the text is taken apart: CSI sequences, OSC sequences with their end, and two-character ones
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+# ECMA-48: CSI sequences, OSC sequences with their end in the same line, and the short ones
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])")
+_ERASE = re.compile(r"\x1b\[(?:0?|2)K")
+_REST, _LINE = "\x00", "\x01"
+"""In place of what erases the rest of a line, and a line as a whole."""
 _SECTION = re.compile(r"section_(start|end):(\d{1,12}):([^\[\s\r\x1b]+)(?:\[[^\]\r\n]{0,500}\])?\r?(?:\x1b\[0K)?")
 _SECTION_BYTES = re.compile(_SECTION.pattern.encode(), re.ASCII)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z [0-9a-f]{2}[OE]([ +])", re.MULTILINE)
+_GOES_ON = re.compile(_STAMP.pattern.replace("^", r"\n").replace("([ +])", r"\+"))
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\r"})
 _ERROR = re.compile(
     r"\bERROR\b|\bFAILED\b|\bFAILURES?\b|\*\*\* \[|^E   |\b\w+(?:Error|Exception)\b:|Traceback \(most recent call last\)|"
@@ -52,6 +56,9 @@ _HINTS = (
     *(b"command not found", b"segmentation fault", b"out of memory"),
 )
 """What a line that the pattern finds holds in lower case, one of them at least."""
+
+_LOOK_FOR_STAMPS = 4096
+"""Characters at a log's beginning of which some line tells whether its lines bear times."""
 
 _NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)\b", re.IGNORECASE)
 
@@ -100,7 +107,11 @@ def _kept(raw: bytes | bytearray) -> tuple[str, bool]:
         # whole characters: neither part begins or ends within one
         begin = raw[: 2 * TEXT_HEAD].decode("utf-8", "replace").rstrip("\ufffd")
         end = raw[-2 * TEXT_TAIL :].decode("utf-8", "replace").lstrip("\ufffd")
-        return f"{readable(begin)[:TEXT_HEAD]}{_LEFT_OUT}{readable(end)[-TEXT_TAIL:]}", True
+        stamped = has_stamps(begin)
+        if stamped:  # the first line is half of one, whose time is cut through
+            end = end.partition("\n")[2] or end
+        head, tail = (readable(part, stamped=stamped) for part in (begin, end))
+        return f"{head[:TEXT_HEAD]}{_LEFT_OUT}{tail[-TEXT_TAIL:]}", True
     text = readable(raw.decode("utf-8", "replace"))
     if len(text) <= TEXT_HEAD + TEXT_TAIL:
         return text, False
@@ -117,14 +128,27 @@ def _invalid(raw: bytes | bytearray) -> int:
     return made - raw.count(b"\xef\xbf\xbd")
 
 
-def readable(text: str) -> str:
-    """What a person sees: no times of the runner, sections or escapes; of a line that was rewritten, what it was at the end."""
-    if _STAMP.search(text, 0, 64):
+def has_stamps(text: str) -> bool:
+    """Whether the lines of a log bear the runner's times."""
+    return _STAMP.search(text, 0, _LOOK_FOR_STAMPS) is not None
+
+
+def readable(text: str, *, stamped: bool | None = None) -> str:
+    """What a person sees: no times of the runner, sections or escapes; of a line that was rewritten, what it was at the end.
+
+    Args:
+        text: of a log, or of a part of one.
+        stamped: whether its lines bear times; None to look for it at the beginning.
+    """
+    if stamped or (stamped is None and has_stamps(text)):
         text = _without_stamps(text)
     text = _SECTION.sub("", text)
+    if is_rewritten := "\r" in text or "\x1b[2K" in text:
+        text = text.replace(_REST, "").replace(_LINE, "")
+        text = _ERASE.sub(lambda found: _LINE if "2" in found[0] else _REST, text)
     text = _ESCAPE.sub("", text)
-    if "\r" in text:
-        text = "\n".join(_at_the_end(line) if "\r" in line else line for line in text.split("\n"))
+    if is_rewritten:
+        text = "\n".join(_at_the_end(line) if "\r" in line or _LINE in line else line for line in text.split("\n"))
     # bytes, since a pattern takes three times as long; no character of more than one byte has such a byte
     kept = text.encode("utf-8", "surrogatepass").translate(None, _CONTROL)
     return kept.decode("utf-8", "surrogatepass")
@@ -132,17 +156,19 @@ def readable(text: str) -> str:
 
 def _without_stamps(text: str) -> str:
     """A `+` after the time says that the line goes on with the one before."""
-    text = re.sub(_STAMP.pattern.replace("([ +])", r"\+"), "\x00", text, flags=re.MULTILINE).replace("\n\x00", "")
-    return _STAMP.sub("", text)
+    return _STAMP.sub("", _GOES_ON.sub("", text))
 
 
 def _at_the_end(line: str) -> str:
-    """What a carriage return leaves of a line: each part overwrites the one before as far as it is long."""
+    """What a carriage return leaves of a line: each part overwrites the one before as far as it is long, or erases the rest of it."""
     # from the last part back, so that each character is looked at once
     shown = ""
-    for overwritten in reversed(line.split("\r")):
-        if len(overwritten) > len(shown):
-            shown += overwritten[len(shown) :]
+    for part in reversed(line.rpartition(_LINE)[2].split("\r")):
+        text = part.replace(_REST, "")
+        if len(text) > len(shown):
+            shown += text[len(shown) :]
+        if _REST in part:
+            break
     return shown
 
 
@@ -184,7 +210,7 @@ def _end_of_line(encoded: bytes, begin: int) -> int:
 
 def is_error(line: str) -> bool:
     """Whether a line looks like an error; `0 errors` does not."""
-    return _ERROR.search(line) is not None and _NO_ERROR.search(line) is None
+    return _ERROR.search(_NO_ERROR.sub("", line)) is not None
 
 
 def compressed(raw: bytes | bytearray) -> bytes:

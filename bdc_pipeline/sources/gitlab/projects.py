@@ -121,11 +121,13 @@ class ProjectsStream:
         if self._plan.known:
             yield Same(t.PROJECTS, self._plan.known)
         pool = Pool(self._workers, stop=self._stop, fatal=(Unauthorized,), name="gitlab")
-        came = 0
+        came, ids = 0, set[Any]()
         with closing(pool.run(map(self._task, names))) as outcomes:  # type: ignore[type-var]
             for outcome in outcomes:
                 if isinstance(outcome, Done):
-                    came += 1
+                    # one that is named by its id and by its path is one
+                    came += identity(outcome.value) not in ids
+                    ids.add(identity(outcome.value))
                     yield from self._rows([outcome.value], outcome.task.name.removeprefix("project "))
                 else:
                     error = outcome.reason if isinstance(outcome, NotTried) else str(outcome.error)

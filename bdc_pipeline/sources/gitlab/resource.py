@@ -39,9 +39,9 @@ class GitLabResource(dg.ConfigurableResource[Any]):
     attempts: int = Field(default=6, ge=1, description="Times a request is sent before it counts as failed")
     graphql: bool = Field(default=True, description="Ask GraphQL which projects have changed, before their lists")
     max_log_mb: float = Field(
-        default=100.0, gt=0, description="Larger logs are marked and left out; GitLab cuts at 100 MB"
+        default=100.0, gt=0, le=1e6, description="Larger logs are marked and left out; GitLab cuts at 100 MB"
     )
-    max_artifact_mb: float = Field(default=200.0, gt=0, description="Larger archives are not downloaded")
+    max_artifact_mb: float = Field(default=200.0, gt=0, le=1e6, description="Larger archives are not downloaded")
     artifact_directory: str = Field(default="", description="Where to store archives; nowhere where empty")
 
     @property

@@ -14,6 +14,7 @@ TAIL = 65_557 + 20
 MOST_FILES = 1_000_000
 """Entries that are believed: a directory that promises more is refused before memory is spent on it."""
 
+_SIGNATURE = b"PK\x05\x05"
 _END, _LOCATOR, _END64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 _ENTRY = struct.Struct("<4sBBHHHHHIIIHHHHHII")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFF_FFFF
@@ -58,11 +59,7 @@ def find_directory(tail: bytes | bytearray, total: int) -> Directory | int:
     Raises:
         Damaged: there is no end record, or it contradicts the length.
     """
-    at = tail.rfind(_END)
-    while at >= 0 and len(tail) - at < 22:
-        at = tail.rfind(_END, 0, at)
-    if at < 0:
-        raise Damaged("the archive has no directory at its end: it was cut short, or it is no zip")
+    at = _end_record(tail)
     disk, _, _, entries, size, offset, _ = struct.unpack_from("<HHHHIIH", tail, at + 4)
     end = total - len(tail) + at
     if disk not in (0, _MAX16):
@@ -78,6 +75,23 @@ def find_directory(tail: bytes | bytearray, total: int) -> Directory | int:
     if entries > MOST_FILES or entries * _ENTRY.size > size:
         raise Damaged(f"its directory of {size} bytes cannot hold the {entries} entries that it promises")
     return Directory(offset, size, entries)
+
+
+def _end_record(tail: bytes | bytearray) -> int:
+    """Where the end record begins: the last one whose comment ends with the archive, since a comment may hold such bytes too; where
+    something was put behind the archive, the last one.
+    """
+    found, at = -1, tail.rfind(_END)
+    while at >= 0:
+        if len(tail) - at >= 22:
+            found = max(found, at)
+            (comment,) = struct.unpack_from("<H", tail, at + 20)
+            if at + 22 + comment == len(tail):
+                return at
+        at = tail.rfind(_END, 0, at)
+    if found < 0:
+        raise Damaged("the archive has no directory at its end: it was cut short, or it is no zip")
+    return found
 
 
 def _directory64(tail: bytes | bytearray, at: int, total: int) -> tuple[int, int, int] | int | None:
@@ -103,11 +117,14 @@ def read_entries(directory: bytes | bytearray, found: Directory) -> list[Entry]:
     """
     entries: list[Entry] = []
     at = 0
-    for _ in range(found.entries):
+    # up to its end, not as many as are promised: without the 64-bit form the count of 65,536 is 0
+    while at < len(directory) and directory[at : at + 4] != _SIGNATURE:
         if directory[at : at + 4] != b"PK\x01\x02" or at + _ENTRY.size > len(directory):
             raise Damaged(f"its directory breaks off after {len(entries)} of {found.entries} entries")
         entry, at = _entry(directory, at, found.offset)
         entries.append(entry)
+    if (len(entries) - found.entries) % (_MAX16 + 1) or len(entries) < found.entries:
+        raise Damaged(f"its directory holds {len(entries)} entries and promises {found.entries}")
     return entries
 
 

@@ -117,6 +117,17 @@ def test_a_copy_that_nobody_has_looked_at_for_long_is_looked_at_though_nothing_h
     assert current.sandbox.stats()["total"] == 0
 
 
+def test_a_stored_project_that_is_in_no_run_asks_for_none(
+    current: Copy, tick: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = text_of(dt.datetime.now(dt.UTC) - dt.timedelta(days=90))
+    # by `sync --project`, once
+    current.execute("UPDATE project_days SET listed_at = ? WHERE project_id = 107", long_ago)
+    current.api.change("run", project=107, count=1)
+    monkeypatch.setenv("GITLAB_PROJECTS", "101,104")
+    assert tick() == "None of 2 projects has had a pipeline change since it was last listed."
+
+
 @pytest.mark.parametrize(("back", "first"), [(2, 2), (29, 29), (200, 29)])
 def test_days_of_which_something_is_missing_come_along_a_month_back_at_most(
     current: Copy, tick: Turn, back: int, first: int, began: dt.date

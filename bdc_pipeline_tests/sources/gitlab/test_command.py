@@ -83,6 +83,8 @@ def test_a_project_that_there_is_not_is_a_failure_with_its_name(tmp_path: Path) 
         (("--from", "2026-05-02", "--to", "2026-05-01"), "lies behind"),
         (("--from", "2999-01-01"), "has not come yet"),
         (("--from", "2001-01-01"), "before the first partition"),
+        (("--to", "2019-05-01"), "--to 2019-05-01 lies before the first partition"),
+        (("--max-log-mb", "1e14"), "not in the range"),
         (("--artifact-bytes", "x", "--no-artifacts"), "contradict"),
         (("--project", "justaname"), "which is no project"),
     ],

@@ -21,10 +21,17 @@ SECTION = b"section_start:1700000000:get_sources[collapsed=true]\r\x1b[0KFetchin
         (b"\x1b]8;;http://x\x1b\\link\x1b]8;;\x07\n", "link\n"),
         (b"10%\r50%\r100%\n", "100%\n"),
         (b"longer line\rshort\n", "shortr line\n"),
+        (b"Downloading 100 percent\r\x1b[KDone\n", "Done\n"),
+        (b"Downloading 100 percent\rDone\x1b[0K\x1b[1m!\x1b[0m\n", "Done!\n"),
+        (b"a spinner\x1b[2K\rok\n\x1b[0Kplain\n", "ok\nplain\n"),
+        (b"\x1b(B\x1b[mhello\x1b7\x1b8\x1bM\n", "hello\n"),
+        (b"\x1b]0;title never closed\nline 2\nline 3\x07rest\n", "]0;title never closed\nline 2\nline 3rest\n"),
         (b"line\r\nnext\r\n", "line\nnext\n"),
         (SECTION, "Fetching\n\n"),
         (b"2026-01-21T09:47:05.094219Z 00O one\n2026-01-21T09:47:05.094219Z 00O+ and more\n", "one and more\n"),
         (b"2026-01-21T09:47:05.094219Z 01E \x1b[31mtwo\x1b[0m\n", "two\n"),
+        (b"2026-01-21T09:47:05.094219Z 01E one\n\x00two\n", "one\ntwo\n"),
+        (b"a preamble " * 20 + b"\n2026-01-21T09:47:05.094219Z 00O hi\n", "a preamble " * 20 + "\nhi\n"),
         (b"a\x00b\tc\n", "ab\tc\n"),
         (b"caf\xe9\n", "caf\ufffd\n"),
         (b"", ""),
@@ -32,6 +39,13 @@ SECTION = b"section_start:1700000000:get_sources[collapsed=true]\r\x1b[0KFetchin
 )
 def test_the_text_is_what_a_person_reads(raw: bytes, text: str) -> None:
     assert log_text.parsed(raw).text == text
+
+
+def test_no_line_of_a_log_that_is_kept_in_part_bears_the_runners_time() -> None:
+    line = b"2026-01-21T09:47:05.094219Z 00O " + b"x" * 1000 + b"\n"
+    found = log_text.parsed(line * 5000)
+    assert found.text_cut
+    assert "2026-01-21T" not in found.text
 
 
 def test_sections_are_timed_and_one_that_stays_open_has_no_end() -> None:
@@ -51,6 +65,7 @@ def test_sections_are_timed_and_one_that_stays_open_has_no_end() -> None:
         "E   ConnectionRefusedError: [Errno 111]",
         "Traceback (most recent call last):",
         "bash: foo: command not found",
+        "ERROR: 3 failed, 0 errors",
     ],
 )
 def test_lines_that_look_like_errors(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import zipfile
 
 import pytest
@@ -76,6 +77,31 @@ def test_what_cannot_be_true_is_said(content: bytes, said: str) -> None:
     with pytest.raises(Damaged) as damage:
         entries(content)
     assert said in str(damage.value)
+
+
+def test_an_archive_that_promises_fewer_entries_than_it_holds_is_damaged() -> None:
+    content = bytearray(zipped({f"{number}.txt": b"a" for number in range(100)}))
+    struct.pack_into("<HH", content, content.rfind(b"PK\x05\x06") + 8, 10, 10)
+    with pytest.raises(Damaged, match="holds 100 entries and promises 10"):
+        entries(bytes(content))
+
+
+def test_more_entries_than_the_count_can_tell_are_read_all_the_same() -> None:
+    content = bytearray(zipped({f"{number}": b"" for number in range(65_540)}))
+    # a writer that does not know the 64-bit form
+    end = content.rfind(b"PK\x05\x06")
+    struct.pack_into("<HH", content, end + 8, 4, 4)
+    assert len(entries(bytes(content))) == 65_540
+
+
+def test_an_end_record_in_a_comment_is_none() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.txt", b"a")
+        archive.comment = b"note " + b"PK\x05\x06" + bytes(40)
+    # what is put behind an archive makes no comment fit
+    for content in (buffer.getvalue(), zipped({"a.txt": b"a"}) + bytes(30)):
+        assert [entry.path for entry in entries(content)] == ["a.txt"]
 
 
 @given(st.binary(max_size=200), st.integers(0, 150))
