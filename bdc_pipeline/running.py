@@ -262,6 +262,10 @@ def _materialize(
         if told is not None and "told_in_ledger" in (told.metadata or {}):
             continue
         found.append(Failure(stage.name, str(told.description).strip() if told else cause_of(failure.error)))
+    if not result.success and not any(event.is_step_failure for event in result.all_events):
+        # before its steps or between them: a resource, or Dagster's own storage
+        failures = [event.job_failure_data for event in result.all_events if event.is_run_failure]
+        found.append(Failure(stage.name, cause_of(failures[0].error if failures else None)))
     return found
 
 

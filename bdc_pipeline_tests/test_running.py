@@ -325,6 +325,20 @@ def test_the_tables_of_a_sync_are_noted_before_its_first_stage(shop: Shop) -> No
     assert seen == [["items", "notes"]]
 
 
+def test_a_run_that_fails_before_its_first_step_is_a_failure(shop: Shop) -> None:
+    @dg.io_manager
+    def broken(_: object) -> dg.IOManager:
+        raise OSError("no such device")
+
+    def resources(*_: str) -> Mapping[str, Any]:
+        return {KEY: broken}
+
+    stage = Stage("items", by_shelf(whole), SHELVES, ["0-9"])
+    report = run_stages([stage], SHOP, shop.path, resources, before=Effort(), started=time.monotonic(), tables=(ITEMS,))
+    assert not report.complete
+    assert [(failure.unit, failure.error) for failure in report.failures] == [("items", "OSError: no such device")]
+
+
 def test_an_error_that_nobody_foresaw_is_told_by_what_is_behind_it(shop: Shop) -> None:
     def fail(key: str) -> list[Event | BaseException]:
         raise ZeroDivisionError("division of nothing")

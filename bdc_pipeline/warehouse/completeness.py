@@ -58,8 +58,8 @@ class Completeness:
             missed = self.result.incomplete[table.name]
             whole = [partition for partition in event.partitions if partition not in missed]
             ledger.resolve_rejects(self.store, table, whole, self.account.run_id, now)
-        else:
-            ledger.resolve_mended(self.store, table, self.account.run_id, now)
+        # those of a partition that could not be read too
+        ledger.resolve_mended(self.store, table, self.account.run_id, now)
         states = {} if event.full and not event.limited else ledger.partition_states(self.store.connection, table)
         self.store.count_live(table, [partition for partition in event.partitions if partition is not None])
         rejected = ledger.open_rejects(self.store.connection, table, event.partitions)
@@ -275,7 +275,8 @@ class Completeness:
         for name in self.account.tables:
             opened, new = self._open_rejects[name], self.account.reject_keys[name]
             here += sum(max(opened.get(key, 0), len(new.get(key, ()))) for key in {*opened, *new})
-        return here + ledger.rejected_elsewhere(self.store.connection, self.account.run_id, self.account.tables)
+        by_this = sum(counts.rejected for counts in self.result.counts.values())
+        return here + max(0, ledger.rejected_in_run(self.store.connection, self.account.run_id) - by_this)
 
     def _find_unspoken(self, table: Table, partitions: Sequence[str] | None) -> None:
         asked: Sequence[str | None] = partitions if partitions is not None and table.partitioning else (None,)

@@ -7,6 +7,7 @@ functions take an open `Store`; those that write are called inside its transacti
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import hashlib
 import json
@@ -55,6 +56,10 @@ class SyncReport(msgspec.Struct, kw_only=True):
     failures: list[Failure]
 
 
+CLOCKS = dt.timedelta(hours=1)
+"""How far the clocks of two machines that share a file may be apart."""
+
+
 class PartitionState(msgspec.Struct, frozen=True):
     """What the ledger knows of one partition of a table; times are UTC texts, `token` identifies the document that it was
     made from, where it was one."""
@@ -68,6 +73,13 @@ class PartitionState(msgspec.Struct, frozen=True):
     rejected: int
     problem: str | None
     token: str | None = None
+
+    def is_due(self, now: dt.datetime, days: float) -> bool:
+        """Whether it was never verified, or longer ago than so many days; or in the future, by a clock that was wrong then."""
+        if self.verified_at is None:
+            return True
+        since = now - dt.datetime.fromisoformat(self.verified_at)
+        return since > dt.timedelta(days=days) or since < -CLOCKS
 
 
 def partition_states(connection: sqlite3.Connection, table: Table) -> dict[str, PartitionState]:
@@ -158,6 +170,9 @@ def resolve_rejects(store: Store, table: Table, partitions: Iterable[str | None]
 
 def resolve_mended(store: Store, table: Table, run_id: str, now: str) -> None:
     """Closes the rejects of earlier runs whose records this run has stored."""
+    earlier = "SELECT 1 FROM _rejects WHERE table_name = ? AND resolved_at IS NULL AND run_id IS NOT ? LIMIT 1"
+    if not store.connection.execute(earlier, (table.name, run_id)).fetchone():
+        return
     store.seen[table].spill()
     store.connection.execute(
         "UPDATE _rejects AS r SET resolved_at = ? WHERE table_name = ? AND resolved_at IS NULL AND run_id IS NOT ? "
@@ -237,14 +252,10 @@ def end_run(store: Store, run_id: str, effort: Effort, seconds: float, now: str)
     )
 
 
-def rejected_elsewhere(connection: sqlite3.Connection, run_id: str, tables: Iterable[str]) -> int:
-    """How many records a run has rejected in other tables than these."""
-    names = json.dumps(list(tables))
-    sql = (
-        "SELECT coalesce(sum(rejected), 0) FROM _run_tables WHERE run_id = ? "
-        "AND table_name NOT IN (SELECT value FROM json_each(?))"
-    )
-    return int(connection.execute(sql, (run_id, names)).fetchone()[0])
+def rejected_in_run(connection: sqlite3.Connection, run_id: str) -> int:
+    """How many records a run has rejected so far, in all its drains."""
+    sql = "SELECT coalesce(sum(rejected), 0) FROM _run_tables WHERE run_id = ?"
+    return int(connection.execute(sql, (run_id,)).fetchone()[0])
 
 
 def conclude_run(store: Store, run_id: str, source: str, failures: Iterable[Failure], effort: Effort, now: str) -> None:

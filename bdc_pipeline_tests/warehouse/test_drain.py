@@ -389,6 +389,21 @@ def test_a_record_that_two_listings_of_a_run_bring_is_expected_once(shop: Shop) 
     assert (counts.expected, counts.fetched) == (3, 3)
 
 
+def test_the_limit_counts_rejects_of_all_drains_of_a_run(shop: Shop) -> None:
+    first = shop.sync(items(1), rejected(2), listed(2), run_id="run", max_rejects=1)
+    assert first.is_complete
+    second = shop.sync(items(11), rejected(12, partition="10-19"), listed(2, "10-19"), run_id="run", max_rejects=1)
+    assert not second.is_complete
+    assert "(2 in all, 1 allowed" in shop.partition("10-19")["problem"]
+    assert shop.sync(items(11, 12), listed(2, "10-19"), run_id="next").is_complete
+
+
+def test_a_reject_whose_partition_could_not_be_read_closes_when_its_record_comes(shop: Shop) -> None:
+    assert not shop.sync(items(1), rejected(2, partition=None), listed(2)).is_complete
+    assert shop.sync(items(1, 2), listed(2)).is_complete
+    assert shop.one("SELECT count(*) FROM _rejects WHERE resolved_at IS NULL") == 0
+
+
 def test_a_full_listing_mends_a_watermark_that_a_wrong_clock_set(shop: Shop) -> None:
     shop.sync(items(1), listed(1, watermark="2999-01"))
     shop.sync(changed(watermark="2026-01"))

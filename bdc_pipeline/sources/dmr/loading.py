@@ -29,12 +29,11 @@ def too_old(
     states: Mapping[str, Mapping[str, PartitionState]], days: float, now: dt.datetime
 ) -> frozenset[tuple[str, str]]:
     """Tables and partitions whose documents were last read more than so many days ago."""
-    since = (now - dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.%f")
     return frozenset(
         (name, partition)
         for name, of_table in states.items()
         for partition, state in of_table.items()
-        if not state.verified_at or state.verified_at < since
+        if state.is_due(now, days)
     )
 
 

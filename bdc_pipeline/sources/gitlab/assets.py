@@ -90,10 +90,6 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def _older(verified_at: str | None, days: float) -> bool:
-    return verified_at is None or _now() - dt.datetime.fromisoformat(verified_at) > dt.timedelta(days=days)
-
-
 def _tell(context: dg.OpExecutionContext, told: Mapping[str, int]) -> None:
     context.add_output_metadata(dict(told))
     context.log.info(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
@@ -127,7 +123,7 @@ def plan_projects(
         with Store(sqlite_io_manager.path("gitlab"), t.SCHEMA) as store:
             state = ledger.partition_states(store.connection, t.PROJECTS).get("")
             unsure = planning.to_ask_again(store.connection, wanted)
-        stale = config.force or state is None or not state.complete or _older(state.verified_at, config.days)
+        stale = config.force or state is None or not state.complete or state.is_due(_now(), config.days)
         names = wanted if stale else unsure
     plan = ProjectsPlan(tuple(names), len(wanted) - len(names))
     _tell(context, plan.describe())
@@ -174,9 +170,7 @@ def plan_pipelines(
         days = sorted(context.partition_keys)
         states = ledger.partition_states(store.connection, t.PIPELINES)
         again = frozenset(
-            day
-            for day in days
-            if day in states and states[day].complete and _older(states[day].verified_at, config.days)
+            day for day in days if day in states and states[day].complete and states[day].is_due(_now(), config.days)
         ) | planning.with_open_rejects(store.connection, days)
         asked = Asked(days, _now(), dt.timedelta(minutes=config.overlap_minutes), again)
         sweep = planning.Sweep(config.sweep, text_of(_now() - dt.timedelta(days=config.days)))

@@ -174,4 +174,4 @@ def is_due(state: PartitionState | None, now: dt.datetime, options: SyncOptions)
         return True
     if (state.stored or 0) + state.rejected != state.expected:
         return True
-    return now - dt.datetime.fromisoformat(state.verified_at) > dt.timedelta(days=options.days)
+    return state.is_due(now, options.days)

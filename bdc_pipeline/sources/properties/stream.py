@@ -25,10 +25,13 @@ from bdc_pipeline.sources.properties.split import Limits
 from bdc_pipeline.sources.properties.visiting import Visiting
 from bdc_pipeline.sources.properties.walk import Ask, Walk
 from bdc_pipeline.warehouse.drain import Drained
-from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Known, Missing, Rows, Same
+from bdc_pipeline.warehouse.stream import Checked, Effort, Event, Known, Missing, Plain, Rows, Same, Together
 from bdc_pipeline.warehouse.table import Table
 
 LOG = logging.getLogger("bdc_pipeline")
+
+UNREAD = 0
+"""In place of a record's fingerprint where the record has to be read again: a fingerprint of 64 bits that no record is likely to have."""
 
 
 class PropertiesStream:
@@ -176,10 +179,10 @@ class PropertiesStream:
         if isinstance(fetched, Fetched) and refused:
             yield from self._rows(fetched)
         elif isinstance(fetched, Fetched):
-            # the home's own row keeps the fingerprint of the list's record
-            yield Rows(t.CASES, fetched.homes.cases, [task.address_id])
-            if fetched.homes.price_changes:
-                yield Rows(t.PRICE_CHANGES, fetched.homes.price_changes)
+            row, value = task.visiting.unlisted(task.address_id)
+            cases = Rows(t.CASES, fetched.homes.cases, [task.address_id])
+            # now all of it is here, and the list's record need not be read again
+            yield Together([cases, *_price_changes(fetched), Rows(t.PROPERTIES, [row], hashes=[value])])
 
     def _arrived(self, task: PageTask, fetched: Fetched | Exception) -> Iterator[Event]:
         visiting, walk, ask = task.visiting, task.walk, task.ask
@@ -195,13 +198,16 @@ class PropertiesStream:
         if fetched.same:
             yield Same(t.PROPERTIES, fetched.same)
         fetched.keep(fresh)
-        visiting.note(fetched.homes)
+        visiting.note(fetched.homes, fetched.hashes)
         # those with an id are held back: the home by itself may be read better
         yield from (reject for reject in fetched.homes.rejects if not reject.key)
         yield from self._rows(fetched)
 
     def _rows(self, fetched: Fetched) -> Iterator[Event]:
-        """The rows of a page: what homes share before the homes, and these before what belongs to them."""
+        """The rows of a page, stored all at once: a home that is stored is not read again, nor what belongs to it."""
+        yield Together(tuple(self._rows_of(fetched)))
+
+    def _rows_of(self, fetched: Fetched) -> Iterator[Plain]:
         homes = fetched.homes
         self.renumbered += homes.renumbered
         for row in homes.shared.values():
@@ -213,15 +219,17 @@ class PropertiesStream:
         if not homes.properties:
             return
         parents = [row.address_id for row in homes.properties]
-        yield Rows(t.PROPERTIES, homes.properties, hashes=fetched.hashes)
+        # a home on the market whose listing did not come is asked for by itself before its listing has ended
+        unlisted = set(homes.unlisted)
+        # until then its record counts as one that was not read: it may be that nobody comes to ask
+        known = zip(parents, fetched.hashes, strict=True)
+        hashes = [UNREAD if parent in unlisted else value for parent, value in known] if unlisted else fetched.hashes
+        yield Rows(t.PROPERTIES, homes.properties, hashes=hashes)
         yield Rows(t.BUILDINGS, homes.buildings, parents)
         yield Rows(t.REGISTRATIONS, homes.registrations, parents)
         yield Rows(t.PROPERTY_BFE, homes.bfe_numbers, parents)
-        # a home on the market whose listing did not come is asked for by itself before its listing has ended
-        unlisted = set(homes.unlisted)
         yield Rows(t.CASES, homes.cases, [parent for parent in parents if parent not in unlisted])
-        if homes.price_changes:
-            yield Rows(t.PRICE_CHANGES, homes.price_changes)
+        yield from _price_changes(fetched)
 
     # -- the end of a municipality -----------------------------------------------------------------------------
 
@@ -281,6 +289,11 @@ class PropertiesStream:
             if not full:
                 for table in t.CHILDREN:
                     yield Missing(table, (visiting.visit.code,), name, error, 0, full=False)
+
+
+def _price_changes(fetched: Fetched) -> list[Rows]:
+    found = fetched.homes.price_changes
+    return [Rows(t.PRICE_CHANGES, found)] if found else []
 
 
 def _not_tried(outcome: NotTried[Fetched]) -> Exception:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import msgspec
+
 from bdc_pipeline.fetching.answers import Refused
 from bdc_pipeline.sources.properties.plan import Visit
 from bdc_pipeline.sources.properties.record import Homes
@@ -48,7 +50,7 @@ class Visiting:
         self.listing_problems: dict[str, str] = {}
         self._own_problems: dict[str, str] = {}
         self._counts: list[int] = []
-        self._unlisted: set[str] = set()
+        self._unlisted: dict[str, tuple[msgspec.Struct, int]] = {}
         self._begun = 0
         self._skipped = self._mended = self._doubted = False
 
@@ -141,10 +143,16 @@ class Visiting:
 
     # -- what the lists have left out --------------------------------------------------------------------------
 
-    def note(self, homes: Homes) -> None:
-        """Remembers what of a page cannot be kept as it is."""
+    def note(self, homes: Homes, hashes: Sequence[int]) -> None:
+        """Remembers what of a page cannot be kept as it is; `hashes` are its records' fingerprints."""
         self.rejects |= {str(reject.key[0]): reject for reject in homes.rejects if reject.key}
-        self._unlisted.update(homes.unlisted)
+        if homes.unlisted:
+            read = {row.address_id: (row, value) for row, value in zip(homes.properties, hashes, strict=True)}
+            self._unlisted |= {identifier: read[identifier] for identifier in homes.unlisted}
+
+    def unlisted(self, address_id: str) -> tuple[msgspec.Struct, int]:
+        """The row of a home that came without its listing, and its record's fingerprint."""
+        return self._unlisted[address_id]
 
     def to_mend(self) -> list[str]:
         """Homes to ask for one by one: records that could not be read, listed homes that came without their listing."""
@@ -152,7 +160,7 @@ class Visiting:
             return []
         self._mended = True
         most = max(MENDED_AT_LEAST, round(self.came * MENDED_SHARE))
-        wanted = [*self.rejects, *sorted(self._unlisted - self.rejects.keys())]
+        wanted = [*self.rejects, *sorted(self._unlisted.keys() - self.rejects.keys())]
         if rest := [identifier for identifier in wanted[most:] if identifier in self._unlisted]:
             self.listing_problems["listings"] = (
                 f"{len(self._unlisted)} homes on the market came without their listing, and {len(rest)} of them were not "

@@ -137,6 +137,7 @@ class Paging:
     _ids: IdSet = field(default_factory=IdSet)
     _unread: int = 0
     _totals: set[int] = field(default_factory=set)
+    _has_shrunk: bool = False
     _answered: int | None = None
     _reached: int = 0
     _uncounted: bool = False
@@ -177,6 +178,7 @@ class Paging:
         if total is None:
             self._note_uncounted(ask.page, records=bool(came) or unread > 0, news=any(new) or unread > 0)
         else:
+            self._has_shrunk = self._has_shrunk or total < max(self._totals, default=0)
             self._totals.add(total)
             self._largest = max(self._largest, total)
         if ask.size == self.size and answered and answered != self.size:
@@ -265,22 +267,26 @@ class Paging:
     def _shrink(self, size: int) -> list[Ask]:
         """The list from its beginning, in smaller pages."""
         self.size, self._smaller, self._answered = size, None, None
-        self._ids, self._unread, self._totals, self._reached = IdSet(), 0, set(), 0
+        self._forget(0)
         self._filled, self._empty, self._repeated = 0, {}, set()
         return self._further(pages(self.listing.expected or 1, size))
 
     def _anew(self, wanted: int) -> list[Ask]:
         self.attempt += 1
-        self._ids, self._unread, self._totals, self._reached = IdSet(), 0, set(), wanted
+        self._forget(wanted)
         return self._asked(Ask(number, self.size) for number in range(1, wanted + 1))
+
+    def _forget(self, reached: int) -> None:
+        self._ids, self._unread, self._totals, self._has_shrunk, self._reached = IdSet(), 0, set(), False, reached
 
     def _fits(self) -> bool:
         held = len(self._ids) + self._unread
         largest = max(self._largest, self.listing.expected or 0)
         if (largest and not held) or held + FEW < SHRUNK * largest:
             return False  # far fewer than were counted before: what a server in trouble answers
-        # the largest count: a row deleted while paging lowers it, and may have pulled a neighbour over a page's border
-        return held == max(self._totals, default=0)
+        # a row deleted while paging lowers the count, and may have pulled a neighbour over a page's border; another one that was made
+        # meanwhile brings the count back
+        return held == max(self._totals, default=0) and not self._has_shrunk
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -303,4 +309,6 @@ class Paging:
             return ""
         held = len(self._ids) + self._unread
         total = max(self.total or 0, self.listing.expected or 0)
+        if held == total:
+            return f"records were deleted while the list was read, in each of {self.attempt + 1} attempts"
         return f"the server counts {total} records, {held} different ones came in {self.attempt + 1} attempts"

@@ -255,8 +255,7 @@ def is_due(state: PartitionState | None, now: dt.datetime, options: SyncOptions)
     """Whether a block is to be fetched in full: never verified, verified too long ago, or forced."""
     if options.force or state is None or state.verified_at is None or state.watermark is None:
         return True
-    verified = dt.datetime.fromisoformat(state.verified_at)
-    return now - verified > dt.timedelta(days=options.days)
+    return state.is_due(now, options.days)
 
 
 def since(states: Iterable[PartitionState], options: SyncOptions) -> str:

@@ -44,6 +44,8 @@ def visit(found: PartitionState | None, held: Held | None = None, *, child: Part
         (state(), {"days": 0}, True),
         (state(complete=False), {}, True),
         (state(days=None), {}, True),
+        # by a clock that was wrong: a year ahead, which would put the next walk off for as long
+        (state(days=-365), {}, True),
         (state(expected=None), {}, True),
         (state(stored=9), {}, True),
         (state(), {"address_types": ("villa",)}, False),

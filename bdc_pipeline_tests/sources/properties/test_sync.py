@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bdc_pipeline.sources.properties import tables as t
+from bdc_pipeline_tests.processes import dying, run
 from bdc_pipeline_tests.sources.properties.syncing import Copy, copying, errors_of
 
 ALL_KINDS = (
@@ -314,6 +317,30 @@ def test_a_listed_home_whose_record_lacks_the_listing_is_asked_for_by_itself(cop
     copy.sandbox.reset_stats()
     assert copy.sync(partitions=CITY, force=True).complete
     assert "address" not in copy.sandbox.stats()["topics"]  # unchanged records are not read again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_market", [False, True], ids=["homes", "homes that lack their listings"])
+def test_a_process_killed_behind_any_transaction_leaves_no_home_that_the_next_sync_takes_for_read(
+    copy: Copy, tmp_path: Path, *, on_market: bool
+) -> None:
+    listed = sorted(copy.homes(codes=(101,)))[:2] if on_market else []
+    for home in listed:
+        copy.api.change("update", id=home, columns={"isOnMarket": True, "casePrice": 2_000_000})
+    names = ("BOLIGSIDEN_URL", "BDC_DATA_DIR", "BOLIGSIDEN_REQUESTS_PER_SECOND")
+    killed = run(
+        *("sync", "properties", "--partition", "0101", "-c", "1"),
+        directory=tmp_path,
+        variables={name: os.environ[name] for name in names},
+        before=dying(copy.path, "SELECT count(*) FROM properties", 1),
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    copy.sandbox.reset_stats()
+    report = copy.sync(partitions=CITY)
+    assert report.complete, errors_of(report)
+    copy.assert_true(codes=(101,), but=("cases",) if on_market else ())
+    asked = [label for label in copy.sandbox.stats()["labels"] if label.startswith("address ")]
+    assert sorted(asked) == [f"address {home}" for home in listed]
 
 
 def test_detail_calls_are_few_and_what_is_left_is_told(tmp_path: Path) -> None:

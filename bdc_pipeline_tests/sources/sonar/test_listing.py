@@ -111,6 +111,27 @@ def test_a_count_that_does_not_fit_is_fetched_anew_and_then_told() -> None:
     assert paging.shortfall == "the server counts 10 records, 9 different ones came in 3 attempts"
 
 
+def test_one_deleted_and_one_made_while_pages_are_read_hide_no_record() -> None:
+    # 6 is deleted behind page 1, so that 11 moves to it; 31 is made before page 3 is read: 30 were counted and 30 came
+    paging = Paging(listing(30), 10)
+    paging.begin()
+    for attempt in range(ATTEMPTS):
+        last = attempt == ATTEMPTS - 1
+        paging.arrived(Ask(1, 10), range(1, 11), 0, 30, 10)
+        paging.arrived(Ask(2, 10), range(12, 22), 0, 30 if last else 29, 10)
+        paging.arrived(Ask(3, 10), range(22, 32), 0, 30, 10)
+        assert len(paging.next()) == (0 if last else 3)
+    assert paging.shortfall == ""
+    paging = Paging(listing(20), 10)
+    paging.begin()
+    for _ in range(ATTEMPTS):
+        paging.arrived(Ask(1, 10), range(1, 11), 0, 20, 10)
+        paging.arrived(Ask(2, 10), range(12, 22), 0, 19, 10)
+        asked = paging.next()
+    assert asked == []
+    assert paging.shortfall == "records were deleted while the list was read, in each of 3 attempts"
+
+
 def test_a_record_that_was_gone_when_the_list_was_fetched_anew_is_told() -> None:
     paging = Paging(listing(3), 10)
     paging.begin()

@@ -74,6 +74,7 @@ def state(**more: Any) -> PartitionState:
         (state(), {"days": 0}, True),
         (state(verified_at="2026-01-25T11:59:59.999Z"), {}, True),
         (state(verified_at="2026-01-25T12:00:00.000Z"), {}, False),
+        (state(verified_at="2036-01-25T12:00:00.000Z"), {}, True),  # a clock was wrong once
     ],
 )
 def test_when_a_block_is_listed_in_full(known: PartitionState | None, options: dict[str, Any], due: bool) -> None:
