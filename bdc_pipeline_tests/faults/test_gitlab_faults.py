@@ -142,6 +142,13 @@ def test_a_refused_token_stops_at_once(tmp_path: Path, monkeypatch: pytest.Monke
         assert "SYNTHETIC-WRONG" not in errors_of(report)
 
 
+def test_an_address_without_its_path_is_told(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITLAB_URL", copy.sandbox.url)
+    report = sync(copy)
+    assert not report.complete
+    assert "Is GITLAB_URL the address of a GitLab, with its path if it has one?" in report.failures[0].error
+
+
 def test_a_token_that_is_refused_while_caps_hold_others_back_ends_it_too(
     copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

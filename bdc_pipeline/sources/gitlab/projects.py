@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from bdc_pipeline.fetching.answers import FetchError, Unauthorized
+from bdc_pipeline.fetching.answers import FetchError, Refused, Unauthorized
 from bdc_pipeline.fetching.pool import Done, NotTried, Pool, Spawn, Stop, Task
 from bdc_pipeline.sources.gitlab import records, values
 from bdc_pipeline.sources.gitlab import rows as r
@@ -75,7 +75,7 @@ class ProjectsStream:
             for page in found:
                 yield from self._rows(page)
         except FetchError as error:
-            yield Missing(t.PROJECTS, (None,), "projects", str(error))
+            yield Missing(t.PROJECTS, (None,), "projects", _told(error))
             return
         yield Checked(t.PROJECTS, (None,), total, full=True)
 
@@ -139,3 +139,10 @@ class ProjectsStream:
             return self._client.project(name)
 
         return Task(f"project {name}", run)
+
+
+def _told(error: FetchError) -> str:
+    """What went wrong. Every GitLab has such a list, so that a 404 is the answer of something else."""
+    if isinstance(error, Refused) and error.status == 404:
+        return f"{error} Is GITLAB_URL the address of a GitLab, with its path if it has one?"
+    return str(error)
