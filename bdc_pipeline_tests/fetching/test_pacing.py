@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
+from bdc_pipeline.fetching import pacing
 from bdc_pipeline.fetching.pacing import (
     CONGESTED,
     LONGEST_UNTOLD,
@@ -194,6 +196,15 @@ def test_turns_wait_for_the_end_of_a_pause():
 
 
 # Shared among threads
+
+
+@pytest.fixture(scope="module", autouse=True)
+def real_pauses() -> Iterator[None]:
+    """As they are, by clocks that nobody waits for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pacing, "UNTOLD_PAUSE", UNTOLD_PAUSE)
+        patch.setattr(pacing, "LONGEST_UNTOLD", LONGEST_UNTOLD)
+        yield
 
 
 class Clock:
