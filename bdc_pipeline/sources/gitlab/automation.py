@@ -173,19 +173,20 @@ CHANGES_JOB = CHANGES.as_job()
 @dg.run_status_sensor(
     name="gitlab_later_stages",
     run_status=dg.DagsterRunStatus.FAILURE,
-    monitored_jobs=[CHANGES_JOB],
+    # any run: a backfill has Dagster's own job of all assets
     request_job=CHANGES_JOB,
     default_status=sensor_status(),
     description="Where a stage failed for some projects, launches the stages behind it for all others.",
 )
 def gitlab_later_stages(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
-    """Launches what a run did not come to, over the same days."""
+    """Launches what a run did not come to, over the same days; a run of other assets is none of its business."""
     run = context.dagster_run
     events = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
     begun = {event.dagster_event.step_key for event in events if event.dagster_event and event.dagster_event.step_key}
     left = [key for key in skipped(begun) if not run.asset_selection or key in run.asset_selection]
+    fetches = {f"{definition.node_def.name}.fetch_" for stage in STAGES for definition in stage}
     # where not even a fetch was begun, it is not a project that is in the way
-    if not left or not any(".fetch_" in step for step in begun):
+    if not left or not any(step.startswith(tuple(fetches)) for step in begun):
         return dg.SkipReason("The run came to its last stage, or to none.")
     single = run.tags.get(PARTITION)
     tags = {name: found for name in (RANGE_START, RANGE_END) if (found := run.tags.get(name, single))}

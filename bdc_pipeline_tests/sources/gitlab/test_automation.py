@@ -17,6 +17,7 @@ from bdc_pipeline.sources.gitlab.assets import GitLabResource
 from bdc_pipeline.sources.gitlab.automation import (
     AFTER_FAILURE,
     AT_LEAST_EVERY,
+    STAGES,
     gitlab_activity,
     gitlab_later_stages,
     is_overdue,
@@ -140,29 +141,61 @@ def test_days_of_which_something_is_missing_come_along_a_month_back_at_most(
     assert range_of(tick()) in {found for one in month_ago for found in ranges(began, one)}
 
 
+def later_stages_after(run: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> object:
+    """What the sensor makes of a run that has failed."""
+    with dg.build_run_status_sensor_context(
+        sensor_name="gitlab_later_stages",
+        dagster_instance=instance,
+        dagster_run=run.dagster_run,
+        dagster_event=run.get_run_failure_event(),
+    ) as context:
+        return gitlab_later_stages(context)
+
+
+def test_a_run_of_another_source_that_fails_launches_nothing(instance: dg.DagsterInstance) -> None:
+    @dg.op
+    def fetch_customers() -> None:
+        raise dg.Failure("refused")
+
+    @dg.graph
+    def sonar_customers() -> None:
+        fetch_customers()
+
+    @dg.job
+    def refresh_customers() -> None:
+        sonar_customers()
+
+    run = refresh_customers.execute_in_process(instance=instance, raise_on_error=False)
+    assert not run.success
+    assert isinstance(later_stages_after(run, instance), dg.SkipReason)
+
+
 @pytest.mark.parametrize("single", [False, True])
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize(("status", "is_backfill"), [(403, False), (404, False), (403, True)])
 def test_what_dagster_skips_behind_a_stage_that_failed_for_one_project_is_launched(
-    copy: Copy, instance: dg.DagsterInstance, status: int, monkeypatch: pytest.MonkeyPatch, *, single: bool
+    copy: Copy,
+    instance: dg.DagsterInstance,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_backfill: bool,
+    single: bool,
 ) -> None:
     monkeypatch.setenv("GITLAB_PROJECTS", "101,104,107")
     copy.sync(partitions=("2026-05-31",), logs=False, tests=False, artifacts=False)
     copy.sandbox.configure(denied=[f"104={status}"])
     definitions = build_defs(resources={"gitlab": GitLabResource(workers=4, attempts=1)})
     job = definitions.resolve_job_def("refresh_gitlab")
+    backfill = definitions.resolve_implicit_global_asset_job_def()
     days = {"dagster/asset_partition_range_start": "2026-06-01", "dagster/asset_partition_range_end": "2026-06-01"}
 
     def sensed(run: dg.ExecuteInProcessResult) -> object:
-        with dg.build_run_status_sensor_context(
-            sensor_name="gitlab_later_stages",
-            dagster_instance=instance,
-            dagster_run=run.dagster_run,
-            dagster_event=run.get_run_failure_event(),
-        ) as context:
-            return gitlab_later_stages(context)
+        return later_stages_after(run, instance)
 
     given: dict[str, Any] = {"partition_key": "2026-06-01"} if single else {"tags": days}
-    first = job.execute_in_process(instance=instance, raise_on_error=False, **given)
+    if is_backfill:
+        given["asset_selection"] = [key for stage in STAGES for definition in stage for key in definition.keys]
+    first = (backfill if is_backfill else job).execute_in_process(instance=instance, raise_on_error=False, **given)
     assert not first.success
     assert copy.query("SELECT * FROM jobs WHERE day = '2026-06-01'") == []
     request = sensed(first)
